@@ -1,0 +1,40 @@
+"""Every error that Dovetail raises.
+
+DovetailError
+├── RunNotFound         no run, or more than one, answers to what was given
+├── StoreUnavailable    the tracking store cannot be opened
+└── StoreRefused        the tracking store answered, and said no
+"""
+
+from __future__ import annotations
+
+
+class DovetailError(Exception):
+    """An error that says what happened, why, and what to do.
+
+    Args:
+        what: What could not be done, one sentence.
+        why: The cause, one sentence.
+        remedy: What the user can do now, one sentence.
+    """
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        super().__init__(what, why, remedy)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.why} {self.remedy}"
+
+
+class RunNotFound(DovetailError):
+    """No run, or more than one, answers to the id, token, prefix or name that was given."""
+
+
+class StoreUnavailable(DovetailError):
+    """The tracking store cannot be reached, or its address cannot be used."""
+
+
+class StoreRefused(DovetailError):
+    """The tracking store answered and did not take what was sent."""

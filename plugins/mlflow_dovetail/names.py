@@ -1,0 +1,60 @@
+"""The stored contract: every name that Dovetail writes into a run, a folder or an environment.
+
+A name that has been released is never renamed or reused: runs of years ago are read by it.
+A new meaning gets a new name and raises `SCHEMA_VERSION`.
+"""
+
+SCHEMA_VERSION = 1
+
+# Tags. All of Dovetail's own begin with "dovetail.".
+TAG_SCHEMA = "dovetail.schema"
+TAG_TOKEN = "dovetail.token"
+TAG_GIT_COMMIT = "dovetail.git.commit"
+TAG_GIT_BRANCH = "dovetail.git.branch"
+TAG_GIT_DIRTY = "dovetail.git.dirty"
+TAG_GIT_REMOTE = "dovetail.git.remote"
+TAG_COMMAND = "dovetail.command"
+TAG_HOST = "dovetail.host"
+TAG_OS = "dovetail.os"
+TAG_PYTHON = "dovetail.python"
+TAG_CUDA = "dovetail.cuda"
+TAG_GPUS = "dovetail.gpus"
+TAG_SLURM_JOB = "dovetail.slurm.job"
+TAG_DVC_STAGE = "dovetail.dvc.stage"
+TAG_DVC_EXPERIMENT = "dovetail.dvc.experiment"
+TAG_DVC_BASELINE_REV = "dovetail.dvc.baseline_rev"
+TAG_RESUMED_FROM = "dovetail.resumed_from"
+TAG_SWEEP = "dovetail.sweep"
+TAG_STATUS_PREFIX = "dovetail.status."
+
+# MLflow's own tags that Dovetail sets.
+TAG_MLFLOW_RUN_NAME = "mlflow.runName"
+TAG_MLFLOW_NOTE = "mlflow.note.content"
+TAG_MLFLOW_PARENT = "mlflow.parentRunId"
+
+# Artifacts, relative to the run's artifact root.
+ARTIFACT_CONFIG = "config"
+ARTIFACT_CHECKPOINTS = "checkpoints"
+
+# Files in a project.
+RUN_LINK_FILE = "mlflow_run.json"
+DATABASE_FILE = "mlflow.db"
+ARTIFACT_ROOT = "mlartifacts"
+
+# Environment variables.
+ENV_DISABLED = "DOVETAIL_DISABLED"
+ENV_STRICT = "DOVETAIL_STRICT"
+ENV_PARENT_RUN = "DOVETAIL_PARENT_RUN"
+ENV_TRACKING_URI = "MLFLOW_TRACKING_URI"
+ENV_DVC_ROOT = "DVC_ROOT"
+ENV_DVC_STAGE = "DVC_STAGE"
+ENV_DVC_EXPERIMENT = "DVC_EXP_NAME"
+ENV_DVC_BASELINE_REV = "DVC_EXP_BASELINE_REV"
+
+# MLflow's limits (mlflow.utils.validation). Tags given to create_run are not checked by MLflow: cut them here.
+MAX_TAG_LENGTH = 8000
+MAX_PARAM_LENGTH = 6000
+MAX_KEY_LENGTH = 250
+MAX_METRICS_PER_BATCH = 1000
+MAX_PARAMS_PER_BATCH = 100
+MAX_TAGS_PER_BATCH = 100
