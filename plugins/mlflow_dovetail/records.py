@@ -1,0 +1,72 @@
+"""What passes between rooms: frozen records, times in milliseconds since the epoch, UTC, as MLflow has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of one metric.
+
+    NaN is kept by every store. An infinity is stored as ±1.797e308, because MLflow's databases hold no infinity.
+    """
+
+    key: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """Data that a run has read.
+
+    Args:
+        name: What the data is called.
+        digest: A hash of its content, at most 36 characters.
+        source: A path or URI.
+        context: What it was read for, such as "train"; empty when unsaid.
+        source_type: A type that MLflow's dataset-source registry knows.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str = ""
+    source_type: str = "local"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a run; `path` is relative to the run's artifact root. `size_bytes` is None where unknown."""
+
+    path: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the store had it at one moment.
+
+    `token` is None on a run that Dovetail did not create. `end_time_ms` is None while the run is RUNNING.
+    `metrics` holds the value at the largest step of each key.
+    """
+
+    run_id: str
+    token: str | None
+    name: str
+    status: RunStatus
+    experiment_id: str
+    experiment_name: str
+    start_time_ms: int
+    end_time_ms: int | None
+    artifact_uri: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[DatasetInput, ...] = ()

@@ -1,0 +1,9 @@
+"""Where runs are kept: one contract, MLflow behind it, and a fake in memory."""
+
+from mlflow_dovetail.store.address import project_root, resolve_uri
+from mlflow_dovetail.store.contract import RunStore
+from mlflow_dovetail.store.memory_store import MemoryStore
+from mlflow_dovetail.store.mlflow_store import MlflowStore
+from mlflow_dovetail.store.opening import open
+
+__all__ = ["MemoryStore", "MlflowStore", "RunStore", "open", "project_root", "resolve_uri"]

@@ -1,0 +1,126 @@
+"""Asking MLflow: bounded waiting, and MLflow's errors turned into Dovetail's."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused, StoreUnavailable
+
+TIMEOUT_SECONDS = 10
+UPLOAD_TIMEOUT_SECONDS = 120
+
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_UNAVAILABLE_HTTP = frozenset({429, 500, 502, 503, 504})
+
+
+class _Patience:
+    """MLflow's request limits, set in the environment while a verb runs and put back afterwards.
+
+    MLflow reads them from the environment on every request and takes them from nowhere else (3.17). Its own are
+    7 retries of 120 s: 247 s when refused, 1,205 s when the server hangs. A value that the user has set stays.
+    While verbs overlap in several threads, the most patient one counts.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active = 0
+        self._set: dict[str, int] = {}
+
+    @contextmanager
+    def limited(self, timeout_seconds: int, retries: int) -> Iterator[None]:
+        with self._lock:
+            self._active += 1
+            self._raise_to(_TIMEOUT, timeout_seconds)
+            self._raise_to(_RETRIES, retries)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active -= 1
+                if not self._active:
+                    self._put_back()
+
+    def _raise_to(self, name: str, value: int) -> None:
+        if name in self._set or name not in os.environ:
+            self._set[name] = max(value, self._set.get(name, 0))
+            os.environ[name] = str(self._set[name])
+
+    def _put_back(self) -> None:
+        for name in self._set:
+            os.environ.pop(name, None)
+        self._set.clear()
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def asking(what: str, uri: str, *, timeout_seconds: int = TIMEOUT_SECONDS, retries: int = 1) -> Iterator[None]:
+    """Run a call to MLflow with bounded waiting.
+
+    Args:
+        what: What could not be done, should it fail: a sentence without its full stop.
+        uri: The store that is asked.
+        timeout_seconds: For each request.
+        retries: After the first try of each request.
+
+    Raises:
+        StoreUnavailable: The store does not answer, or says that it cannot now.
+        StoreRefused: The store answers and says no.
+        RunNotFound: The store has no such run.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with _patience.limited(timeout_seconds, retries):
+            yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise _translated(error, what, uri) from error
+
+
+def _translated(error: Exception, what: str, uri: str) -> DovetailError:
+    why = _first_line(error)
+    if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+        return RunNotFound(f"{what}.", why, f"Check the id, and that {shown(uri)} is the store you mean.")
+    if "out-of-date database schema" in why:
+        return StoreUnavailable(
+            f"{what}.",
+            "Another version of MLflow made this database.",
+            f"Back it up, then run: mlflow db upgrade {uri}",
+        )
+    if _is_unavailable(error):
+        return StoreUnavailable(f"{what}.", f"{shown(uri)} does not answer: {why}", _remedy(uri))
+    return StoreRefused(f"{what}.", why, "Correct what the message names, then try again.")
+
+
+def _is_unavailable(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return True
+    # A failed connection is a plain MlflowException; what the server has said is a RestException with a status.
+    return error.get_http_status_code() in _UNAVAILABLE_HTTP  # type: ignore[no-untyped-call]
+
+
+def shown(uri: str) -> str:
+    """The URI as it may be printed: without user name and password."""
+    scheme, mark, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + mark + authority.rpartition("@")[2] + slash + path if mark else uri
+
+
+def _remedy(uri: str) -> str:
+    if uri.startswith(("http:", "https:")):
+        return "Check that the server runs and that the address is right, or name another with --tracking-uri."
+    return "Check that the database is there, whole and writable, or name another store with --tracking-uri."
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    line = (text.splitlines() or [type(error).__name__])[0][:500]
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -1,0 +1,112 @@
+"""A local database and its experiment, made once however many processes start together.
+
+MLflow alone dies in its schema migration when two processes open a fresh database at once (3.17, 3 tries of 3).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from mlflow_dovetail import names
+from mlflow_dovetail.errors import StoreUnavailable
+from mlflow_dovetail.store.address import artifact_location
+
+LOCK_TIMEOUT_SECONDS = 60
+
+
+def is_settled(database: Path, experiment: str | None) -> bool:
+    """Whether MLflow can open the database without changing it, so that no lock is needed.
+
+    The experiment is made last: where it is there, an earlier process has finished.
+
+    Raises:
+        StoreUnavailable: The file is there and is no sqlite database.
+    """
+    if not database.exists():
+        return False
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills Base with the tables
+
+    with _reading(database) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables.issuperset(Base.metadata.tables):
+            return False
+        return experiment is None or bool(
+            connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone()
+        )
+
+
+@contextmanager
+def creating(database: Path) -> Iterator[None]:
+    """Hold the file lock beside the database, and make its folder.
+
+    Raises:
+        StoreUnavailable: The folder cannot be written, or another process has held the lock for a minute.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT_SECONDS)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise _locked(database) from error
+    except OSError as error:
+        raise _unwritable(database, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make_schema(uri: str, database: Path) -> None:
+    """Bring the database to MLflow's schema, with an absolute artifact root for MLflow's own experiment "Default".
+
+    MLflow would write `./mlruns` there, which in a queued experiment lies in a workspace that is deleted.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    root = artifact_location(database, "x").rpartition("/")[0]
+    SqlAlchemyStore(uri, root).engine.dispose()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        # Read-only, so that a look never makes an empty file.
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable(
+            f"Cannot read the database {database}.",
+            f"SQLite says: {error}.",
+            "Put back a copy of it from a backup, or move it away so that a new one is made.",
+        ) from error
+
+
+def missing(database: Path) -> StoreUnavailable:
+    """The error for a database that is to be read and is not there."""
+    return StoreUnavailable(
+        f"There is no database {database}.",
+        "No run has been recorded in this project yet, or the project's root is another one.",
+        f"Make a run first, or name the store with --tracking-uri or {names.ENV_TRACKING_URI}.",
+    )
+
+
+def _locked(database: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Cannot open the database {database}.",
+        f"Another process has been creating it for {LOCK_TIMEOUT_SECONDS} s.",
+        f"Wait for it or end it. If there is none, remove {database}.lock.",
+    )
+
+
+def _unwritable(database: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Cannot create the database {database}.",
+        f"Its folder cannot be written: {error.strerror or error}.",
+        f"Make the folder writable, or set {names.ENV_TRACKING_URI} to a database elsewhere.",
+    )

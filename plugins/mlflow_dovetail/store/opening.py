@@ -1,0 +1,76 @@
+"""Opening a store: the address resolved, the database and the experiment there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_dovetail.errors import StoreRefused
+from mlflow_dovetail.store import creation
+from mlflow_dovetail.store.address import artifact_location, database_path, resolve_uri
+from mlflow_dovetail.store.asking import asking, shown
+from mlflow_dovetail.store.mlflow_store import MlflowStore
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def open(tracking_uri: str | None = None, experiment: str | None = None) -> MlflowStore:
+    """Open the project's store, or the one that is named.
+
+    Args:
+        tracking_uri: As `resolve_uri` takes it.
+        experiment: The experiment in which runs are created, made on first use with an absolute artifact location
+            beside a sqlite database; a server chooses its own. None opens the store for reading and makes nothing.
+
+    Raises:
+        StoreUnavailable: The store does not answer, cannot be made, or is not there to be read.
+        StoreRefused: The experiment has been deleted. It is not restored silently: someone meant to delete it.
+    """
+    uri = resolve_uri(tracking_uri)
+    database = database_path(uri)
+    if database is None:
+        return _connect(uri, experiment, None)
+    if creation.is_settled(database, experiment):
+        return _connect(uri, experiment, None)
+    if experiment is None and not database.exists():
+        raise creation.missing(database)
+    with creation.creating(database):
+        with asking(f"Cannot create the database {database}", uri):
+            creation.make_schema(uri, database)
+        location = artifact_location(database, experiment) if experiment else None
+        return _connect(uri, experiment, location)
+
+
+def _connect(uri: str, experiment: str | None, location: str | None) -> MlflowStore:
+    from mlflow import MlflowClient
+
+    with asking(f"Cannot open {shown(uri)}", uri):
+        client = MlflowClient(uri)
+        experiment_id = _experiment_id(client, uri, experiment, location) if experiment else None
+    return MlflowStore(client, experiment, experiment_id)
+
+
+def _experiment_id(client: MlflowClient, uri: str, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, location))
+        except MlflowException:
+            # Another process may have made it since.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise _deleted(uri, name, found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _deleted(uri: str, name: str, experiment_id: str) -> StoreRefused:
+    return StoreRefused(
+        f"Cannot use the experiment {name!r} of {shown(uri)}.",
+        "It has been deleted, and its name is still taken.",
+        f"Restore it: MLFLOW_TRACKING_URI={shown(uri)} mlflow experiments restore --experiment-id {experiment_id}; "
+        "or choose another name.",
+    )
