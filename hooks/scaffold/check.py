@@ -1,0 +1,21 @@
+"""Before anything is rendered."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scaffold.answers import Answers, check_answers
+from scaffold.errors import ScaffoldError
+from scaffold.existing import check_existing
+
+
+def main(answers: Answers, project: Path) -> int:
+    repo = Path(answers["_repo_dir"])
+    try:
+        check_answers(answers, repo)
+        check_existing(project, repo)
+    except ScaffoldError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
