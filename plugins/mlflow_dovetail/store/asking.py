@@ -79,7 +79,7 @@ def asking(what: str, uri: str, *, timeout_seconds: int = TIMEOUT_SECONDS, retri
     try:
         with _patience.limited(timeout_seconds, retries):
             yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise _translated(error, what, uri) from error
 
 
@@ -87,6 +87,8 @@ def _translated(error: Exception, what: str, uri: str) -> DovetailError:
     why = _first_line(error)
     if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
         return RunNotFound(f"{what}.", why, f"Check the id, and that {shown(uri)} is the store you mean.")
+    if isinstance(error, ImportError):
+        return StoreUnavailable(f"{what}.", why, "Install the package that this kind of store needs.")
     if "out-of-date database schema" in why:
         return StoreUnavailable(
             f"{what}.",
@@ -121,6 +123,17 @@ def _remedy(uri: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip()
+    # A refused connection is wrapped five deep; the innermost has the plain word for it.
+    text = str(_root(error)).strip()
     line = (text.splitlines() or [type(error).__name__])[0][:500]
     return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause of a failed connection, else the error itself."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, (ConnectionError, TimeoutError)):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return error

@@ -1,0 +1,108 @@
+"""The command `dovetail`: parse, call one function, print.
+
+A command is a module here with `add_arguments(parser)` and `run(arguments) -> int`, and a line in `COMMANDS`. It is
+imported only when it is asked for, and imports what is heavy only when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from mlflow_dovetail import __version__
+from mlflow_dovetail.errors import DovetailError
+
+# Verb: (what it does, an example). The module has the verb's name.
+COMMANDS = {
+    "show": ("Print one run: how it went, and which code, data and machine made it.", "dovetail show 9f2c41"),
+}
+
+
+class _Command(Protocol):
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+FINE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The arguments after the command's name; those of the process by default.
+
+    Returns:
+        0 fine, 1 failed, 2 wrong usage, 130 interrupted. A reader that closes the pipe early is fine.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except DovetailError as error:
+        print(f"dovetail: {error.what}\n  {error.why}\n  {error.remedy}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    return code
+
+
+def _run(words: list[str]) -> int:
+    parser = _parser(words)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as stop:
+        # argparse has printed what is to be said: 0 after --help and --version, 2 after a mistake.
+        return stop.code if isinstance(stop.code, int) else WRONG_USAGE
+    if arguments.verb is None:
+        parser.print_help(sys.stderr)
+        return WRONG_USAGE
+    return _module(arguments.verb).run(arguments)
+
+
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dovetail",
+        description="Every run says which code, data, configuration and machine made it.",
+        epilog="Examples:\n" + "\n".join(f"  {example}" for _, example in COMMANDS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dovetail {__version__}")
+    _add_common(parser, tracking_uri=None, json=False)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND")
+    for verb, (purpose, example) in COMMANDS.items():
+        command = verbs.add_parser(
+            verb,
+            help=purpose,
+            description=purpose,
+            epilog=f"Example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        # Without a default here, what stands before the verb is not overwritten.
+        _add_common(command, tracking_uri=argparse.SUPPRESS, json=argparse.SUPPRESS)
+        if verb in words:
+            _module(verb).add_arguments(command)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, tracking_uri: str | None, json: bool | str) -> None:
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        default=tracking_uri,
+        help="where the runs are (default: MLFLOW_TRACKING_URI, else the project's mlflow.db)",
+    )
+    parser.add_argument("--json", action="store_true", default=json, help="print JSON for another program")
+
+
+def _module(verb: str) -> _Command:
+    return cast(_Command, importlib.import_module(f"mlflow_dovetail.cli.{verb}"))

@@ -1,0 +1,157 @@
+"""`dovetail show RUN`: one run, readably."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_dovetail import names
+from mlflow_dovetail.cli.page import Section, duration, moment, render_page, size, wants_colour
+from mlflow_dovetail.errors import DovetailError, RunNotFound
+from mlflow_dovetail.records import Artifact, Run
+
+if TYPE_CHECKING:
+    from mlflow_dovetail.store import RunStore
+
+_CODE = {
+    "commit": names.TAG_GIT_COMMIT,
+    "branch": names.TAG_GIT_BRANCH,
+    "dirty": names.TAG_GIT_DIRTY,
+    "remote": names.TAG_GIT_REMOTE,
+    "command": names.TAG_COMMAND,
+}
+_MACHINE = {
+    "host": names.TAG_HOST,
+    "os": names.TAG_OS,
+    "python": names.TAG_PYTHON,
+    "cuda": names.TAG_CUDA,
+    "gpus": names.TAG_GPUS,
+    "slurm job": names.TAG_SLURM_JOB,
+}
+_DVC = {
+    "stage": names.TAG_DVC_STAGE,
+    "experiment": names.TAG_DVC_EXPERIMENT,
+    "baseline rev": names.TAG_DVC_BASELINE_REV,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What follows `dovetail show`."""
+    parser.add_argument("run", metavar="RUN", help="a run id or token, the beginning of one, or a unique run name")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the run.
+
+    Raises:
+        DovetailError: There is no such run, or the store does not answer.
+    """
+    from mlflow_dovetail import store
+
+    with store.open(arguments.tracking_uri) as opened:
+        view = read_view(opened, arguments.run)
+    print(as_json(view) if arguments.json else as_page(view, colour=wants_colour()))
+    return 0
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run with what belongs to it. `parent` has no name where the parent is gone."""
+
+    run: Run
+    artifacts: Sequence[Artifact]
+    parent: tuple[str, str] | None
+    children: Sequence[Run]
+
+
+def read_view(store: RunStore, text: str) -> RunView:
+    """Read the run that `text` means, its artifacts, parent and children.
+
+    Artifacts that cannot be listed are missing, and standard error says why.
+    """
+    found = store.find_run(text)
+    return RunView(
+        run=found,
+        artifacts=_artifacts(store, found.run_id),
+        parent=_parent(store, found.tags.get(names.TAG_MLFLOW_PARENT)),
+        children=store.search(names.TAG_MLFLOW_PARENT, found.run_id),
+    )
+
+
+def as_json(view: RunView) -> str:
+    """One object; a value that is not a number is the string "NaN", because JSON has none."""
+    fields = asdict(view.run)
+    fields["metrics"] = {key: value if math.isfinite(value) else str(value) for key, value in view.run.metrics.items()}
+    fields["artifacts"] = [asdict(one) for one in view.artifacts]
+    fields["parent_run_id"] = view.parent[0] if view.parent else None
+    fields["children"] = [{"run_id": one.run_id, "name": one.name, "status": one.status} for one in view.children]
+    return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_page(view: RunView, *, colour: bool) -> str:
+    """The run for a reader at a terminal."""
+    run, tags = view.run, view.run.tags
+    sections = [
+        Section("", _summary(view)),
+        Section("Notes", [("", line) for line in tags.get(names.TAG_MLFLOW_NOTE, "").splitlines()]),
+        Section("Params", sorted(run.params.items())),
+        Section("Metrics, last value", [(key, f"{value:.6g}") for key, value in sorted(run.metrics.items())]),
+        Section("Code", _known(tags, _CODE)),
+        Section("Machine", _known(tags, _MACHINE)),
+        Section("DVC", _known(tags, _DVC)),
+        Section("Data", [(one.context or "input", f"{one.name}  {one.digest}  {one.source}") for one in run.inputs]),
+        Section("Tags", _own(tags)),
+        Section("Artifacts", [(one.path, size(one.size_bytes)) for one in view.artifacts]),
+        Section("Children", [(one.run_id, f"{one.name}  {one.status}") for one in view.children]),
+    ]
+    return render_page(f"{run.name}  {run.status}", sections, colour=colour)
+
+
+def _summary(view: RunView) -> list[tuple[str, str]]:
+    run = view.run
+    ended = run.end_time_ms is not None
+    rows = [
+        ("run", run.run_id),
+        ("token", run.token or ""),
+        ("experiment", f"{run.experiment_name} ({run.experiment_id})"),
+        ("parent", "  ".join(view.parent or ())),
+        ("resumed from", run.tags.get(names.TAG_RESUMED_FROM, "")),
+        ("started", moment(run.start_time_ms)),
+        ("took", duration((run.end_time_ms or 0) - run.start_time_ms) if ended else ""),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _known(tags: Mapping[str, str], rows: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(label, tags[tag]) for label, tag in rows.items() if tags.get(tag)]
+
+
+def _own(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The user's tags, and Dovetail's word on how each part of the capture went."""
+    return [
+        (tag.removeprefix("dovetail."), value)
+        for tag, value in sorted(tags.items())
+        if tag.startswith(names.TAG_STATUS_PREFIX) or not tag.startswith(("dovetail.", "mlflow."))
+    ]
+
+
+def _artifacts(store: RunStore, run_id: str) -> Sequence[Artifact]:
+    try:
+        return store.list_artifacts(run_id)
+    except DovetailError as error:
+        print(f"dovetail: {error}", file=sys.stderr)
+        return ()
+
+
+def _parent(store: RunStore, run_id: str | None) -> tuple[str, str] | None:
+    if run_id is None:
+        return None
+    try:
+        return run_id, store.get_run(run_id).name
+    except RunNotFound:
+        return run_id, ""
