@@ -1,0 +1,44 @@
+"""Every option of every group composes and is valid; what is wrong is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from {{ cookiecutter.package_name }} import compose, config
+
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in (ROOT / "configs").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_is_valid(configure, option):
+    config.validate(configure(option))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+model.chanels=8", r"unknown key 'model.chanels'.* Did you mean 'model.channels'"),
+        ("+sed=1", r"unknown key 'sed'.* Did you mean 'seed'"),
+        ("model.lr=fast", r"configs/model/cnn.yaml:\d+: 'model.lr'"),
+        ("model.lr=0", "'model.lr' must be above 0"),
+        ("model.name=cmn", "Did you mean 'cnn'"),
+        ("data.val_fraction=0.9", "leave nothing to train on"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(configure, override, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.validate(configure(override))
+
+
+def test_params_file_is_the_whole_configuration(configure, tmp_path):
+    cfg = configure("model=mlp")
+    compose.write_params(cfg, tmp_path / "params.yaml")
+    assert OmegaConf.to_container(config.load(tmp_path / "params.yaml")) == OmegaConf.to_container(config.validate(cfg))
+
+
+def test_changed_values_are_printed(configure, tmp_path, capsys):
+    compose.write_params(configure("model.lr=0.5"), tmp_path / "params.yaml")
+    compose.write_params(configure(), tmp_path / "params.yaml")
+    assert "params.yaml: model.lr: 0.5 -> 0.003" in capsys.readouterr().out

@@ -1,0 +1,127 @@
+"""The digits: read, split, and served in batches."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+SPLIT_KEYS = ("raw", "val_fraction", "test_fraction", "split_seed")
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+class DataError(ValueError):
+    """The data is missing or is not what its reader expects."""
+
+
+def read_raw(path: str | Path) -> Examples:
+    """Read the CSV.
+
+    Returns:
+        images (n, 1, 8, 8) float32 in 0-1; labels (n,) int64 in 0-9.
+
+    Raises:
+        DataError: The file is missing, or its columns or values are not those of the digits.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Run `dvc pull`, or `python -m {{ cookiecutter.package_name }}.download`.")
+    try:
+        table = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{path} is not a table of whole numbers: {error}. Run `dvc checkout` to restore it.") from error
+    if table.shape[1] != 65 or not len(table):
+        raise DataError(f"{path} has the shape {table.shape}, not (n, 65). Run `dvc checkout` to restore it.")
+    images, labels = table[:, :64], table[:, 64]
+    if images.min() < 0 or images.max() > 16 or labels.min() < 0 or labels.max() > 9:
+        raise DataError(f"{path} has pixels outside 0-16 or labels outside 0-9. Run `dvc checkout` to restore it.")
+    return (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels
+
+
+def split(examples: Examples, *, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Examples]:
+    """Shuffle once with `split_seed` and cut into train, val and test."""
+    images, labels = examples
+    order = np.random.default_rng(split_seed).permutation(len(labels))
+    n_val, n_test = (max(1, round(fraction * len(labels))) for fraction in (val_fraction, test_fraction))
+    parts = np.split(order, [len(order) - n_val - n_test, len(order) - n_test])
+    return {name: (images[part], labels[part]) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def save_splits(splits: dict[str, Examples], directory: Path, made_with: dict[str, Any]) -> None:
+    """Write one `.npz` a split, and beside them the settings that they were made with."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, (images, labels) in splits.items():
+        np.savez(directory / f"{name}.npz", images=images, labels=labels)
+    (directory / "split.json").write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
+
+
+def load_splits(cfg: dict[str, Any]) -> dict[str, Examples]:
+    """The prepared splits; made in memory where they are missing or were made with other settings.
+
+    So a run outside DVC may change `data.val_fraction` and gets what it asked for, and never writes a DVC output.
+    """
+    wanted = {key: cfg[key] for key in SPLIT_KEYS}
+    directory = Path(cfg["prepared"])
+    made_with = directory / "split.json"
+    if made_with.exists() and json.loads(made_with.read_text(encoding="utf-8")) == wanted:
+        return {name: _load_examples(directory / f"{name}.npz") for name in SPLITS}
+    log.warning("%s is missing or was made with other settings: splitting %s in memory.", directory, cfg["raw"])
+    return split(read_raw(wanted.pop("raw")), **wanted)
+
+
+def _load_examples(path: Path) -> Examples:
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["images"], arrays["labels"]
+
+
+class DigitsDataModule(pl.LightningDataModule):
+    """Batches of images (batch, 1, 8, 8) float32 and labels (batch,) int64.
+
+    Args:
+        data: The `data` group of the configuration, as plain values: a checkpoint keeps them.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.data = data
+        self.splits: dict[str, TensorDataset] = {}
+
+    def setup(self, stage: str) -> None:
+        """Load the splits once."""
+        if not self.splits:
+            self.splits = {
+                name: TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
+                for name, (images, labels) in load_splits(self.data).items()
+            }
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The training split, shuffled anew in each epoch."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation split, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test split, in order."""
+        return self._loader("test")
+
+    def _loader(self, name: str, *, shuffle: bool = False) -> DataLoader[Any]:
+        workers = self.data["num_workers"]
+        return DataLoader(
+            self.splits[name],
+            batch_size=self.data["batch_size"],
+            shuffle=shuffle,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )

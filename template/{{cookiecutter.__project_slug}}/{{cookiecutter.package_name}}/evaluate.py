@@ -1,0 +1,49 @@
+"""Stage evaluate: test the trained model and add `test/...` to the run that made it.
+
+`python -m {{ cookiecutter.package_name }}.evaluate` reads model.ckpt and mlflow_run.json of the project's root;
+`--run-dir outputs/...` those of a run that was started by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+from mlflow_dovetail.lightning import DovetailLogger
+
+from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
+from {{ cookiecutter.package_name }}.model import DigitClassifier
+
+
+def main() -> None:
+    """Evaluate and write evaluation.json beside the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run-dir", type=Path, default=Path(), help="where model.ckpt and mlflow_run.json are")
+    run_dir = parser.parse_args().run_dir
+    for name in ("model.ckpt", "mlflow_run.json"):
+        if not (run_dir / name).exists():
+            sys.exit(f"Nothing was evaluated: {run_dir / name} does not exist. Run `dvc repro train` first.")
+    try:
+        evaluate(run_dir)
+    except DataError as error:
+        sys.exit(f"Nothing was evaluated. {error}")
+
+
+def evaluate(run_dir: Path) -> None:
+    """Test `run_dir`/model.ckpt on the split that it was not trained on."""
+    link = json.loads((run_dir / "mlflow_run.json").read_text(encoding="utf-8"))
+    data = DigitsDataModule.load_from_checkpoint(run_dir / "model.ckpt")
+    data.setup("test")
+    model = DigitClassifier.load_from_checkpoint(run_dir / "model.ckpt", map_location="cpu")
+
+    logger = DovetailLogger(run_id=link["run_id"], log_model=False)
+    trainer = pl.Trainer(logger=logger, devices=1, default_root_dir=run_dir, enable_model_summary=False)
+    (metrics,) = trainer.test(model, datamodule=data)
+    (run_dir / "evaluation.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

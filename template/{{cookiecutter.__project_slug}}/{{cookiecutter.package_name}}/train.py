@@ -1,0 +1,103 @@
+"""Train one model: `python -m {{ cookiecutter.package_name }}.train model=mlp trainer.max_epochs=3`.
+
+Hydra chooses the configuration and the output directory. The DVC stage calls the same program with the composed
+`params.yaml` and the project's root as output directory (dvc.yaml); by hand, each run has its own under `outputs/`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from mlflow_dovetail.lightning import DovetailLogger
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from {{ cookiecutter.package_name }} import config
+from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
+from {{ cookiecutter.package_name }}.model import DigitClassifier
+
+log = logging.getLogger(__name__)
+
+
+@hydra.main(config_path="../configs", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Validate, train, and return the monitored metric's best value: what a sweep optimises."""
+    try:
+        return train(config.validate(cfg), Path(HydraConfig.get().runtime.output_dir))
+    except (config.ConfigError, DataError) as error:
+        sys.exit(f"Nothing was trained. {error}")
+
+
+def train(cfg: DictConfig, output_dir: Path) -> float:
+    """Train with a valid configuration; write model.ckpt, metrics.json and mlflow_run.json to `output_dir`."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    values = OmegaConf.to_container(cfg, resolve=True)
+    data = DigitsDataModule(values["data"])
+    data.setup("fit")
+    model = DigitClassifier(values["model"])
+
+    logger = DovetailLogger(
+        experiment_name=cfg.logger.experiment_name,
+        tracking_uri=cfg.logger.tracking_uri,
+        run_name=cfg.name,
+        tags=values["tags"],
+        notes=cfg.notes,
+    )
+    logger.log_config(values)
+    logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training")
+
+    checkpoint = ModelCheckpoint(
+        dirpath=output_dir / "checkpoints",
+        filename="best",
+        monitor=cfg.callbacks.monitor,
+        mode=cfg.callbacks.mode,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        **values["trainer"],
+        logger=logger,
+        callbacks=[checkpoint, *callbacks(cfg.callbacks)],
+        default_root_dir=output_dir,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
+
+    best = DigitClassifier.load_from_checkpoint(checkpoint.best_model_path, map_location="cpu")
+    example = data.splits["val"][:4][0]
+    logger.log_torch_model(best.network, example, registered_name=cfg.logger.register)
+
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    score = float(checkpoint.best_model_score)
+    if trainer.is_global_zero:
+        shutil.copyfile(checkpoint.best_model_path, output_dir / "model.ckpt")
+        write_json(output_dir / "metrics.json", {**metrics, f"best/{cfg.callbacks.monitor}": score})
+        logger.write_link(output_dir)
+    log.info("%s %.4f (best), run %s", cfg.callbacks.monitor, score, logger.run_id)
+    return score
+
+
+def callbacks(cfg: DictConfig) -> list[Callback]:
+    """The optional callbacks that the configuration turns on."""
+    if cfg.early_stopping_patience is None:
+        return []
+    return [EarlyStopping(monitor=cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping_patience)]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write as DVC's metrics are read: sorted, indented."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # Tensor cores for float32 matrix products where the GPU has them; no effect elsewhere.
+    torch.set_float32_matmul_precision("high")
+    main()
