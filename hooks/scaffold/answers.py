@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scaffold.errors import ScaffoldError
-from scaffold.taken import owner_of
+from scaffold.taken import locked_names, owner_of
 
 Answers = Mapping[str, str]
 
@@ -22,7 +22,7 @@ REQUIREMENT = re.compile(
 )
 
 
-def check_project_name(answers: Answers) -> None:
+def check_project_name(answers: Answers, repo: Path) -> None:
     name, slug = answers["project_name"], answers["__project_slug"]
     bad = sorted({char for char in name if char in '"\\`<>{}' or not char.isprintable()})
     if bad:
@@ -36,6 +36,12 @@ def check_project_name(answers: Answers) -> None:
             f"Cannot use project_name {name!r}",
             f"the directory of the project would be called {slug!r}.",
             "Give a name with letters or digits, for example `Digits Classifier`.",
+        )
+    if slug.replace("-", "_") in {*locked_names(repo), "mlflow_dovetail"}:
+        raise ScaffoldError(
+            f"Cannot use project_name {name!r}",
+            f"the project installs a package called {slug}, and pip keeps one of a name.",
+            f"Use for example `project_name='{name} Project'`.",
         )
 
 
@@ -100,7 +106,7 @@ def check_answers(answers: Answers, repo: Path) -> None:
         ScaffoldError: With a better answer as the remedy.
     """
     checks: tuple[Callable[[], None], ...] = (
-        lambda: check_project_name(answers),
+        lambda: check_project_name(answers, repo),
         lambda: check_package_name(answers, repo),
         lambda: check_author(answers),
         lambda: one_of("license", LICENSES, answers["license"], answers["__license_name"]),

@@ -22,6 +22,12 @@ def fill_cache(project: Path) -> None:
         DVC 3, `.dvc/cache/files/md5/<2 digits>/<30 digits>`, read-only.
     """
     data = project / DATA
+    if not data.is_file():
+        raise ScaffoldError(
+            f"Cannot version {DATA.as_posix()}",
+            "the template came without it.",
+            "Clone the template again, and give cookiecutter that clone.",
+        )
     expected = re.search(r"md5:\s*([0-9a-f]{32})\b", data.with_name("digits.csv.dvc").read_text(encoding="utf-8"))
     found = hashlib.md5(data.read_bytes(), usedforsecurity=False).hexdigest()
     if expected is None or expected[1] != found:
