@@ -121,7 +121,7 @@ def is_secret_name(name: str) -> bool:
 
 def _are_secret(words: list[str]) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
-    if _SECRET_WORDS.intersection(words):
+    if _SECRET_WORDS.intersection(words) or any(word.endswith("password") for word in words):  # PGPASSWORD
         return last not in _ABOUT_A_SECRET
     if last == "token":
         return before not in _TEXT_TOKEN_WORDS

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow_dovetail.redact import mask_text
 
@@ -37,8 +37,7 @@ _SAFE_SETTINGS = (
 _REAP_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class GitAnswer:
+class GitAnswer(NamedTuple):
     """What one git call gave.
 
     Args:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import posixpath
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_dovetail.context.dvc_outs import DvcOuts, is_dvc_file, read_dvc_outs
 from mlflow_dovetail.context.git_call import ask_git
@@ -32,16 +32,14 @@ _RUN_DATABASES = tuple("mlflow.db" + end for end in ("", "-journal", "-wal", "-s
 _HYDRA_FOLDERS = frozenset(["outputs", "multirun"])
 
 
-@dataclass(frozen=True)
-class WorkTree:
+class WorkTree(NamedTuple):
     """The flag, None when it cannot be told, and then why."""
 
     dirty: bool | None
     cause: str | None = None
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One entry of `git status`.
 
     Args:
