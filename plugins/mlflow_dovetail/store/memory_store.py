@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,8 @@ _NAME = re.compile(r"[/\w.\- :]*")
 @dataclass
 class _Entry:
     run: Run
-    points: dict[str, list[MetricPoint]] = field(default_factory=dict)
+    # By their repr, because NaN is not equal to itself.
+    points: dict[str, dict[str, MetricPoint]] = field(default_factory=dict)
     artifacts: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -94,17 +95,15 @@ class MemoryStore:
 
     def metric_history(self, run_id: str, key: str) -> list[MetricPoint]:
         with self._entry(run_id) as entry:
-            return sorted(entry.points.get(key, []), key=lambda point: (point.step, point.timestamp_ms))
+            return sorted(entry.points.get(key, {}).values(), key=lambda point: (point.step, point.timestamp_ms))
 
     def log_metrics(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         with self._entry(run_id) as entry:
             _check_names(run_id, [point.key for point in points])
             for point in points:
-                known = entry.points.setdefault(point.key, [])
                 stored = replace(point, value=_storable(point.value))
-                if repr(stored) not in map(repr, known):  # by repr, because NaN is not equal to itself
-                    known.append(stored)
-            entry.run = replace(entry.run, metrics={key: _last(known) for key, known in entry.points.items()})
+                entry.points.setdefault(point.key, {})[repr(stored)] = stored
+            entry.run = replace(entry.run, metrics={key: _last(known.values()) for key, known in entry.points.items()})
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         with self._entry(run_id) as entry:
@@ -172,7 +171,7 @@ def _storable(value: float) -> float:
     return value if value != value else max(-largest, min(largest, value))
 
 
-def _last(points: Sequence[MetricPoint]) -> float:
+def _last(points: Iterable[MetricPoint]) -> float:
     return max(points, key=lambda point: (point.step, point.timestamp_ms, point.value)).value
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -148,7 +150,7 @@ class MlflowStore:
     def _create(self, tags: dict[str, str], name: str | None, start_time_ms: int | None) -> Run:
         start = int(time.time() * 1000) if start_time_ms is None else start_time_ms
         # No retries: MLflow would repeat a request whose answer was lost, and make a second run.
-        with asking(f"Cannot create a run in the experiment {self._experiment!r}", self._uri, retries=0):
+        with asking(f"Cannot create a run in the experiment {self._experiment!r}", self._uri, retries=0), _own_chance():
             run = self._client.create_run(str(self._experiment_id), start, tags, name)
         return entities.to_record(run, self._experiment or "")
 
@@ -191,6 +193,21 @@ class MlflowStore:
         for entry in self._client.list_artifacts(run_id, folder):
             found += self._files(run_id, entry.path) if entry.is_dir else [Artifact(entry.path, entry.file_size)]
         return found
+
+
+@contextmanager
+def _own_chance() -> Iterator[None]:
+    """Let MLflow draw a run's name from fresh chance, and leave Python's global generator as it was.
+
+    MLflow takes the name from `random`: with a fixed seed every run would have the same one, and the training after
+    it would depend on whether it was logged.
+    """
+    state = random.getstate()
+    random.seed()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _bound_to_none(uri: str) -> StoreRefused:

@@ -1,0 +1,261 @@
+"""Opening: which store, made once, with artifacts that stay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_dovetail import store
+from mlflow_dovetail.errors import StoreRefused, StoreUnavailable
+
+OPEN_AND_CREATE = """
+import sys
+from mlflow_dovetail import store
+with store.open(experiment="digits") as opened:
+    run = opened.create_run(sys.argv[1])
+    opened.log_params(run.run_id, {"lr": "0.1"})
+    opened.set_status(run.run_id, "FINISHED")
+    print(run.run_id)
+"""
+
+
+# Which store
+
+
+def test_the_argument_goes_before_the_environment_and_that_before_the_project(monkeypatch, tmp_path):
+    assert store.resolve_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env:5000")
+    assert store.resolve_uri() == "http://env:5000"
+    assert store.resolve_uri("http://argument:5000") == "http://argument:5000"
+
+
+@pytest.mark.parametrize(
+    ("marks", "root"),
+    [
+        (["project/.dvc/", "project/deep/.git/"], "project"),
+        (["project/.git/", "project/deep/pyproject.toml"], "project/deep"),
+        (["project/mlflow.db"], "project"),
+        ([], "project/deep"),
+    ],
+)
+def test_the_project_root(monkeypatch, tmp_path, marks, root):
+    (tmp_path / "project/deep").mkdir(parents=True)
+    for mark in marks:
+        (tmp_path / mark).mkdir() if mark.endswith("/") else (tmp_path / mark).touch()
+    monkeypatch.chdir(tmp_path / "project/deep")
+    assert store.project_root() == tmp_path / root
+
+
+def test_dvc_root_is_the_project_also_in_a_temporary_workspace(monkeypatch, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "workspace/.dvc").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "workspace")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    assert store.project_root() == tmp_path / "project"
+    assert store.resolve_uri("sqlite:///runs/my.db") == f"sqlite:///{tmp_path}/project/runs/my.db"
+
+
+def test_a_dvc_root_that_is_not_there_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "gone"))
+    assert store.project_root() == tmp_path
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000",
+        "https://me:secret@host/path",
+        "postgresql://host/db",
+        "mysql+pymysql://host/db",
+        "databricks",
+        "databricks://profile",
+        "sqlite:////absolute/runs.db",
+        "sqlite:////absolute/runs.db?timeout=5",
+    ],
+)
+def test_other_addresses_pass_through(uri):
+    assert store.resolve_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "mlruns", "/data/mlruns", "file:./mlruns", "file:///data/mlruns", "C:\\runs"]
+)
+def test_a_folder_is_refused_with_what_to_do(uri):
+    with pytest.raises(StoreUnavailable, match=r"use the project's mlflow\.db"):
+        store.resolve_uri(uri)
+
+
+def test_a_root_that_no_sqlite_address_can_name_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "why?").mkdir()
+    monkeypatch.chdir(tmp_path / "why?")
+    with pytest.raises(StoreUnavailable, match="question mark"):
+        store.resolve_uri()
+
+
+# Made once
+
+
+def test_four_processes_that_start_at_once_on_a_fresh_project_all_succeed(tmp_path):
+    tokens = [uuid.uuid4().hex for _ in range(4)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_CREATE, token], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for token in tokens
+    ]
+    results = [(process.communicate(timeout=120), process.returncode) for process in processes]
+    assert [code for _, code in results] == [0, 0, 0, 0], [output[1] for output, _ in results]
+    with store.open(experiment="digits") as opened:
+        for (output, _), token in zip(results, tokens, strict=True):
+            run = opened.find_run(token)
+            assert (run.run_id, run.status, run.params) == (output[0].strip(), "FINISHED", {"lr": "0.1"})
+
+
+def test_the_second_open_needs_no_lock(tmp_path):
+    with store.open(experiment="digits") as first:
+        (tmp_path / "mlflow.db.lock").unlink(missing_ok=True)
+        with store.open(experiment="digits") as second:
+            assert second.experiment_id == first.experiment_id
+    assert not (tmp_path / "mlflow.db.lock").exists()
+
+
+def test_a_second_experiment_is_made_in_the_same_database():
+    with store.open(experiment="one") as one, store.open(experiment="two") as two:
+        assert one.uri == two.uri
+        assert one.experiment_id != two.experiment_id
+
+
+def test_a_lock_that_is_held_is_waited_for(tmp_path):
+    held = (
+        "import sys, time; from filelock import FileLock\n"
+        "with FileLock('mlflow.db.lock'): print('held', flush=True); time.sleep(2)"
+    )
+    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        begun = time.monotonic()
+        with store.open(experiment="digits"):
+            assert time.monotonic() - begun > 1.5
+
+
+# Artifacts that stay
+
+
+def test_artifacts_lie_beside_the_database_at_an_absolute_place(monkeypatch, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "workspace")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    with store.open(experiment="digits: A/B ☂") as opened:
+        run = opened.create_run(uuid.uuid4().hex)
+        opened.log_artifact(run.run_id, Path(__file__))
+    place = tmp_path / "project/mlartifacts/digits_A_B"
+    assert run.artifact_uri == (place / run.run_id / "artifacts").as_uri()
+    assert (place / run.run_id / "artifacts/test_open.py").is_file()
+    assert list((tmp_path / "workspace").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["..", "/", "a" * 300, "../../escape"])
+def test_no_experiment_name_leaves_the_artifact_root(tmp_path, name):
+    with store.open(experiment=name) as opened:
+        uri = opened.create_run(uuid.uuid4().hex).artifact_uri
+    assert uri.startswith((tmp_path / "mlartifacts").as_uri() + "/")
+    assert ".." not in uri
+
+
+def test_mlflows_own_default_experiment_stays_too(tmp_path):
+    with store.open(experiment="digits") as opened:
+        default = MlflowClient(opened.uri).get_experiment("0")
+    assert default.artifact_location == (tmp_path / "mlartifacts/0").as_uri()
+
+
+# What cannot be opened
+
+
+def test_reading_makes_no_database(tmp_path):
+    with pytest.raises(StoreUnavailable, match="Make a run first"):
+        store.open()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_for_reading_creates_no_run():
+    store.open(experiment="digits").close()
+    with store.open() as opened, pytest.raises(StoreRefused, match="experiment's name"):
+        opened.create_run(uuid.uuid4().hex)
+
+
+def test_a_deleted_experiment_is_not_restored_in_silence():
+    with store.open(experiment="digits") as opened:
+        MlflowClient(opened.uri).delete_experiment(opened.experiment_id)
+    with pytest.raises(StoreRefused, match="mlflow experiments restore --experiment-id 1"):
+        store.open(experiment="digits")
+
+
+@pytest.mark.parametrize("experiment", [None, "digits"])
+def test_a_file_that_is_no_database_is_left_alone(tmp_path, experiment):
+    broken = tmp_path / "mlflow.db"
+    broken.write_bytes(b"no database at all" * 100)
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="backup"):
+        store.open(experiment=experiment)
+    assert time.monotonic() - begun < 5
+    assert broken.read_bytes() == b"no database at all" * 100
+
+
+def test_a_database_of_another_mlflow_is_not_migrated(tmp_path):
+    store.open(experiment="digits").close()
+    copy = shutil.copy(tmp_path / "mlflow.db", tmp_path / "newer.db")  # MLflow looks once a process at each file
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'fromthefuture'")
+        connection.commit()
+    with pytest.raises(StoreUnavailable, match="mlflow db upgrade"):
+        store.open(f"sqlite:///{copy}", "digits")
+
+
+@pytest.fixture
+def read_only_folder():
+    """A folder that this process can read and not write, also where the tests run as root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        yield Path(folder)
+        if is_root:
+            os.seteuid(0)
+        Path(folder).chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_a_folder_that_cannot_be_written_is_said(monkeypatch, read_only_folder):
+    monkeypatch.chdir(read_only_folder)
+    with pytest.raises(StoreUnavailable, match="Make the folder writable"):
+        store.open(experiment="digits")
+    assert list(read_only_folder.iterdir()) == []
+
+
+def test_a_database_whose_folder_is_a_file_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="Make the folder writable"):
+        store.open(f"sqlite:///{tmp_path}/file/runs.db", "digits")
+
+
+def test_an_address_that_mlflow_does_not_know_is_refused():
+    with pytest.raises(StoreRefused, match="nonsense"):
+        store.open("nonsense://host", "digits")
+
+
+def test_a_password_is_not_printed():
+    with pytest.raises(StoreUnavailable) as caught:
+        store.open("http://me:secret@127.0.0.1:9", "digits")
+    assert "secret" not in str(caught.value)
+    assert "127.0.0.1:9" in str(caught.value)
