@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from scaffold.copy import remove_temporary_copy
+
 PYTHON_FLOOR = (3, 10)
 COOKIECUTTER_FLOOR = (2, 6)
 
@@ -58,7 +60,7 @@ def cookiecutter_version() -> str:
 
 def first_problem() -> str | None:
     return (
-        python_problem(tuple(sys.version_info))
+        python_problem(sys.version_info[:3])
         or cookiecutter_problem(cookiecutter_version())
         or git_problem(shutil.which("git"))
     )
@@ -85,6 +87,7 @@ def main(root: Path) -> int:
     problem = first_problem()
     if problem:
         sys.stderr.write(problem + "\n")
+        remove_temporary_copy(root)
         return 1
     warn_of_environments(root)
     hoist(root)

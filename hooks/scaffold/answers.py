@@ -15,11 +15,12 @@ LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-# A name, extras, and versions or an address. pip says the rest.
+# A name, extras, and versions or an address, and no options of pip. Pip says the rest.
+VERSION = r"(===?|~=|!=|[<>]=?) *[\w.!*+]+"
 REQUIREMENT = re.compile(
-    r"mlflow[-_.]dovetail\s*(\[[a-z0-9_,\s-]*\])?\s*((===?|~=|!=|[<>]=?)\s*[\w.!*+,<>=~\s-]+|@\s*[^\s@;#]\S*)?",
-    re.IGNORECASE,
+    rf"mlflow[-_.]dovetail *(\[[a-z0-9_, -]*\])? *({VERSION}( *, *{VERSION})*|@ *[a-z][a-z+]*://\S+)?", re.IGNORECASE
 )
+PASSWORD = re.compile(r"://[^/@\s]*:[^/\s]*@")
 
 
 def check_project_name(answers: Answers, repo: Path) -> None:
@@ -86,6 +87,12 @@ def one_of(key: str, choices: tuple[str, ...], given: str, value: str) -> None:
 
 def check_dovetail_source(answers: Answers) -> None:
     source = answers["dovetail_source"]
+    if PASSWORD.search(source):
+        raise ScaffoldError(
+            "Cannot use dovetail_source",
+            "its address holds a password, which would be committed in requirements.txt.",
+            "Use the address without it, and let git's credential helper or .netrc answer.",
+        )
     if source in ("auto", "wheel", "git") or REQUIREMENT.fullmatch(source):
         return
     raise ScaffoldError(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from scaffold.answers import Answers, check_answers
+from scaffold.copy import remove_temporary_copy
 from scaffold.errors import ScaffoldError
 from scaffold.existing import check_existing
 
@@ -17,5 +18,6 @@ def main(answers: Answers, project: Path) -> int:
         check_existing(project, repo)
     except ScaffoldError as error:
         sys.stderr.write(f"{error}\n")
+        remove_temporary_copy(repo)
         return 1
     return 0

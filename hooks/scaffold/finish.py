@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from scaffold.answers import Answers
+from scaffold.copy import remove_temporary_copy
 from scaffold.cruft import write_cruft
 from scaffold.data import fill_cache
 from scaffold.errors import ScaffoldError
@@ -40,6 +41,7 @@ def main(answers: Answers, project: Path) -> int:
         start_repository(project)
     except ScaffoldError as error:
         sys.stderr.write(f"{error}\n")
+        remove_temporary_copy(Path(answers["_repo_dir"]))
         return 1
     sys.stdout.write(next_steps(answers, project))
     return 0

@@ -31,8 +31,7 @@ def package_files(repo: Path, tables: dict[str, dict[str, Any]]) -> dict[str, by
 
 def info_files(repo: Path, tables: dict[str, dict[str, Any]]) -> dict[str, bytes]:
     project = tables["project"]
-    readme = repo / project["readme"]
-    description = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    description = (repo / project["readme"]).read_text(encoding="utf-8")
     files = {
         "METADATA": metadata(tables, description).encode(),
         "WHEEL": WHEEL.encode(),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
-from scaffold.answers import check_answers
+from packaging.requirements import Requirement
+from scaffold.answers import check_answers, check_dovetail_source
 from scaffold.errors import ScaffoldError
 from scaffold.taken import owner_of
 
@@ -40,6 +41,8 @@ BAD_ANSWERS = {
     "dovetail_source=numpy": "Use `dovetail_source=auto`",
     "dovetail_source=--index-url=x": "Use `dovetail_source=auto`",
     "dovetail_source=mlflow-dovetail\nnumpy": "Use `dovetail_source=auto`",
+    "dovetail_source=mlflow-dovetail==0.1.0 --pre": "Use `dovetail_source=auto`",
+    "dovetail_source=mlflow-dovetail @ https://ada:p4ssw0rd@git.example.invalid/a.whl": "Use the address without it",
 }
 
 
@@ -76,11 +79,34 @@ def test_bad_answer(answer, repository_copy):
 
 @pytest.mark.parametrize("answer", ["package_name=torch", "__project_slug=../outside", "author=Ada\nLovelace"])
 def test_bad_answer_leaves_nothing(answer, tmp_path, repository_copy, cookiecutter):
-    (tmp_path / "in").mkdir()
-    done = cookiecutter(tmp_path / "in", str(repository_copy), "--no-input", answer)
+    """No project, and no copy of the template in the temporary folder either."""
+    for name in ("in", "temporary"):
+        (tmp_path / name).mkdir()
+    environment = {"TMPDIR": str(tmp_path / "temporary")}
+    done = cookiecutter(tmp_path / "in", str(repository_copy), "--no-input", answer, environment=environment)
     assert done.returncode == 1
     assert BAD_ANSWERS[answer] in done.stderr
-    assert list(tmp_path.rglob("*")) == [tmp_path / "in"]
+    assert list((tmp_path / "in").iterdir()) == []
+    # Cookiecutter leaves each hook that it renders.
+    assert {path.suffix for path in (tmp_path / "temporary").iterdir()} == {".py"}
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        *(
+            "mlflow-dovetail",
+            "mlflow_dovetail[all]",
+            "MLflow.Dovetail[lightning, sweeps] >=0.1,<2",
+            "mlflow-dovetail==1.*",
+        ),
+        "mlflow-dovetail[all] @ git+https://git.example.invalid/dovetail.git@0a1b2c",
+        "mlflow-dovetail @ https://git.example.invalid/dovetail.whl#sha256=00",
+    ],
+)
+def test_a_requirement_of_pip_is_good(requirement):
+    assert Requirement(requirement)
+    check_dovetail_source({"dovetail_source": requirement})
 
 
 def test_an_editable_install_elsewhere_is_no_reason(tmp_path, monkeypatch, repository_copy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -42,6 +43,8 @@ def test_same_project(way, tmp_path, repository_copy, cookiecutter, baked):
     origin = made.pop(".cruft.json", None), expected.pop(".cruft.json")
     assert made == expected
     assert (origin[0] is None) == (way == "zip")
+    state = tmp_path / "out" / "digits-classifier" / ".cruft.json"
+    assert way != "relative path" or json.loads(state.read_text())["template"] == str(repository_copy)
 
 
 def link_as_git(repository: Path, directory: Path) -> Path:
