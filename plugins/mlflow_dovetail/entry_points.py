@@ -79,7 +79,7 @@ def _read_part(number: int) -> _Reading:
     from mlflow_dovetail import context
 
     record = context.PARTS[number]()
-    return context.seal(context.encode(record)), [record.cause] if record.cause else []
+    return dict(context.seal(context.encode(record))), [record.cause] if record.cause else []
 
 
 def _attempt(read: Callable[[], _Reading]) -> _Reading:
