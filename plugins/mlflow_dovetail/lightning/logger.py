@@ -47,7 +47,7 @@ class DovetailLogger(MLFlowLogger):
         notes: The run's description, markdown (`mlflow.note.content`).
 
     Raises:
-        StoreUnavailable: The address cannot be used, or (on first use) nothing answers there.
+        StoreUnavailable: The address cannot be used, or nothing answers there.
     """
 
     def __init__(
@@ -65,10 +65,13 @@ class DovetailLogger(MLFlowLogger):
         *,
         notes: str | None = None,
     ) -> None:
+        uri = store.resolve_uri(tracking_uri)
+        # First: making a client migrates a fresh database, and two processes that do so at once break it.
+        self._store = store.open(uri, None if run_id else experiment_name)
         super().__init__(
             experiment_name=experiment_name,
             run_name=run_name,
-            tracking_uri=store.resolve_uri(tracking_uri),
+            tracking_uri=uri,
             tags={**(tags or {}), **({names.TAG_MLFLOW_NOTE: notes} if notes else {})},
             save_dir=save_dir,
             log_model=log_model,
@@ -77,7 +80,6 @@ class DovetailLogger(MLFlowLogger):
             run_id=run_id,
             synchronous=synchronous,
         )
-        self._store: store.MlflowStore | None = None
 
     @property
     @rank_zero_experiment
@@ -91,13 +93,13 @@ class DovetailLogger(MLFlowLogger):
     @property
     def token(self) -> str | None:
         """The run's token: 32 hex digits that name it in every store."""
-        return self._run_store().get_run(str(self.run_id)).token
+        return self._store.get_run(str(self.run_id)).token
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Log nested values as params, whole up to MLflow's 6,000 characters, secrets masked."""
         given = vars(params) if isinstance(params, Namespace) else params
-        self._run_store().log_params(str(self.run_id), values.flatten(given))
+        self._store.log_params(str(self.run_id), values.flatten(given))
 
     @rank_zero_only
     def log_config(self, config: Mapping[str, Any]) -> None:
@@ -109,16 +111,19 @@ class DovetailLogger(MLFlowLogger):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "config.yaml"
             path.write_text(text, encoding="utf-8")
-            self._run_store().log_artifact(str(self.run_id), path, names.ARTIFACT_CONFIG)
+            self._store.log_artifact(str(self.run_id), path, names.ARTIFACT_CONFIG)
 
     @rank_zero_only
     def log_dataset(self, path: str | Path, *, name: str, context: str) -> None:
-        """Log a file that the run reads as an MLflow dataset; its digest is the md5 that DVC knows it by."""
-        path = Path(path)
-        with path.open("rb") as file:
+        """Log a file that the run reads as an MLflow dataset.
+
+        Its digest is the md5 that DVC knows it by. A relative path is kept as one of the project: the working directory
+        of a queued experiment is gone afterwards.
+        """
+        with Path(path).open("rb") as file:
             digest = _md5(file)
-        data = DatasetInput(name, digest, path.resolve().as_uri(), context)
-        self._run_store().log_inputs(str(self.run_id), [data])
+        data = DatasetInput(name, digest, (store.project_root() / path).as_uri(), context)
+        self._store.log_inputs(str(self.run_id), [data])
 
     @rank_zero_only
     def log_torch_model(self, network: nn.Module, example: Tensor, *, registered_name: str | None = None) -> str:
@@ -141,27 +146,21 @@ class DovetailLogger(MLFlowLogger):
             return
         if self._checkpoint_callback:
             self._scan_and_log_checkpoints(self._checkpoint_callback)
-        self._run_store().set_status(str(self.run_id), "FAILED" if status == "failed" else "FINISHED")
+        self._store.set_status(str(self.run_id), "FAILED" if status == "failed" else "FINISHED")
 
     def _open(self) -> None:
-        opened = store.open(self._tracking_uri, None if self._run_id else self._experiment_name)
-        self._store = opened
         if self._run_id is None:
-            self._run_id = opened.create_run(secrets.token_hex(16), name=self._run_name, tags=self._all_tags()).run_id
+            token = secrets.token_hex(16)
+            self._run_id = self._store.create_run(token, name=self._run_name, tags=self._all_tags()).run_id
         else:
-            opened.set_status(self._run_id, "RUNNING")
-        self._experiment_id = opened.get_run(self._run_id).experiment_id
+            self._store.set_status(self._run_id, "RUNNING")
+        self._experiment_id = self._store.get_run(self._run_id).experiment_id
 
     def _all_tags(self) -> dict[str, str]:
         from mlflow.tracking.context.registry import resolve_tags
 
         resolved: dict[str, str] = resolve_tags({key: str(value) for key, value in (self.tags or {}).items()})
         return resolved
-
-    def _run_store(self) -> store.MlflowStore:
-        _ = self.experiment
-        assert self._store is not None, "only rank 0 has a store"
-        return self._store
 
     def _scan_and_log_checkpoints(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Store the best and the last checkpoint under names that stay, whatever the files are called here."""
@@ -170,7 +169,7 @@ class DovetailLogger(MLFlowLogger):
             for name, source in kept.items():
                 if source and Path(source).is_file():
                     link = _same_file(Path(source), Path(directory) / name)
-                    self._run_store().log_artifact(str(self.run_id), link, names.ARTIFACT_CHECKPOINTS)
+                    self._store.log_artifact(str(self.run_id), link, names.ARTIFACT_CHECKPOINTS)
 
 
 def _same_file(source: Path, target: Path) -> Path:

@@ -112,7 +112,7 @@ def validate(cfg: DictConfig) -> DictConfig:
     """
     schema = _schema(cfg)
     for key in _unknown_keys(cfg, schema):
-        raise ConfigError(f"{_where(key)}: unknown key '{key}'.{_suggestion(key, schema)}")
+        raise ConfigError(f"{_where(key, cfg)}: unknown key '{key}'.{_suggestion(key, schema)}")
     try:
         checked = OmegaConf.merge(schema, cfg)
         assert isinstance(checked, DictConfig)
@@ -120,7 +120,7 @@ def validate(cfg: DictConfig) -> DictConfig:
     except OmegaConfBaseException as error:
         key = str(error.full_key or "")
         reason = str(error).splitlines()[0].strip()
-        raise ConfigError(f"{_where(key)}: '{key}': {reason}. Correct the value, then run again.") from error
+        raise ConfigError(f"{_where(key, cfg)}: '{key}': {reason}. Correct the value, then run again.") from error
     _check_ranges(checked)
     return checked
 
@@ -142,7 +142,7 @@ def _schema(cfg: DictConfig) -> DictConfig:
     if name not in MODELS:
         nearest = difflib.get_close_matches(str(name), MODELS, n=1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-        raise ConfigError(f"{_where('model.name')}: unknown model '{name}'.{hint} Known: {', '.join(MODELS)}.")
+        raise ConfigError(f"{_where('model.name', cfg)}: unknown model '{name}'.{hint} Known: {', '.join(MODELS)}.")
     with_model = OmegaConf.merge(schema, {"model": OmegaConf.structured(MODELS[name])})
     assert isinstance(with_model, DictConfig)
     return with_model
@@ -165,39 +165,37 @@ def _suggestion(key: str, schema: DictConfig) -> str:
     return f"{hint} Valid here: {', '.join(sorted(valid))}."
 
 
-def _where(key: str) -> str:
-    """The config files that set `key`, with the line; else where a value can come from."""
-    places = [f"{path}:{line}" for path, line in _definitions(key)]
+def _where(key: str, cfg: DictConfig) -> str:
+    """The config files that set `key` to the value in `cfg`, with the line; else where a value can come from."""
+    value = OmegaConf.select(cfg, key) if key else None
+    places = [f"{path}:{line}" for path, line in _definitions(key, value)]
     return ", ".join(places) or "command line or params.yaml"
 
 
-def _definitions(key: str) -> Iterator[tuple[Path, int]]:
+def _definitions(key: str, value: Any) -> Iterator[tuple[Path, int]]:
     for path in sorted(CONFIG_DIR.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         is_global = "@package _global_" in text or path.parent == CONFIG_DIR
         package = "" if is_global else ".".join(path.parent.relative_to(CONFIG_DIR).parts) + "."
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
-        if key.startswith(package) and _has(loaded, key[len(package) :].split(".")):
+        loaded = OmegaConf.create({}) if not text.strip() else OmegaConf.load(path)
+        if key.startswith(package) and _sets(loaded, key[len(package) :], value):
             leaf = re.escape(key.rpartition(".")[2])
             match = re.search(rf"^\s*{leaf}\s*:", text, re.MULTILINE)
             yield path, text[: match.end()].count("\n") + 1 if match else 1
 
 
-def _has(tree: Any, keys: list[str]) -> bool:
-    for key in keys:
-        if not isinstance(tree, dict) or key not in tree:
-            return False
-        tree = tree[key]
-    return True
+def _sets(loaded: Any, key: str, value: Any) -> bool:
+    found = OmegaConf.select(loaded, key) if isinstance(loaded, DictConfig) else None
+    return found is not None and found == value
 
 
 def _check_ranges(cfg: DictConfig) -> None:
     positive = ["model.lr", "data.batch_size", "trainer.max_epochs", "data.val_fraction", "data.test_fraction"]
     for key in positive:
         if not OmegaConf.select(cfg, key) > 0:
-            raise ConfigError(f"{_where(key)}: '{key}' must be above 0, not {OmegaConf.select(cfg, key)}.")
+            raise ConfigError(f"{_where(key, cfg)}: '{key}' must be above 0, not {OmegaConf.select(cfg, key)}.")
     if cfg.data.val_fraction + cfg.data.test_fraction >= 1:
         raise ConfigError(
-            f"{_where('data.val_fraction')}: 'data.val_fraction' and 'data.test_fraction' leave nothing to train on: "
+            f"{_where('data.val_fraction', cfg)}: 'data.val_fraction' and 'data.test_fraction' leave nothing to train on: "
             f"{cfg.data.val_fraction} + {cfg.data.test_fraction} is 1 or more."
         )

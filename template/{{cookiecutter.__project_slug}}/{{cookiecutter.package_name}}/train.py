@@ -28,7 +28,10 @@ from {{ cookiecutter.package_name }}.model import DigitClassifier
 log = logging.getLogger(__name__)
 
 
-@hydra.main(config_path="../configs", config_name="train")
+# The classes that a configuration may have Hydra make: the sweep's parent run and Optuna's samplers.
+@hydra.main(
+    config_path="../configs", config_name="train", execution_whitelist=["mlflow_dovetail.*", "optuna.samplers.*"]
+)
 def main(cfg: DictConfig) -> float:
     """Validate, train, and return the monitored metric's best value: what a sweep optimises."""
     try:
