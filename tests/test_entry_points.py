@@ -212,16 +212,18 @@ OWN_FAULTS = {
     "the tags are a number": "room.seal = lambda tags: 5",
 }
 FAULTY_RUNS = """
-import contextlib, json, sys, types
+import json, sys, types
 import mlflow
 import mlflow_dovetail.context as room
 mlflow.set_tracking_uri("sqlite:///store.db")
-ROOM, plain = room.__name__, dict(vars(room))
+ROOM, package, plain = room.__name__, sys.modules["mlflow_dovetail"], dict(vars(room))
 for fault in json.loads(sys.argv[1]):
     exec(fault)
+    if sys.modules[ROOM] is not room:
+        del package.context
     with mlflow.start_run() as run:
         mlflow.log_metric("a", 1.0)
-    sys.modules[ROOM] = room
+    sys.modules[ROOM] = package.context = room
     vars(room).update(plain)
     found = mlflow.get_run(run.info.run_id)
     print(json.dumps({"tags": found.data.tags, "status": found.info.status, "metrics": found.data.metrics}))
