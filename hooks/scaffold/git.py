@@ -16,12 +16,9 @@ KEPT = frozenset(
         *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"),
     }
 )
-# For the first commit alone: no signing, no hooks, no changed line ends, and nothing left out by a global ignore file.
-PLAIN = (
-    *("-c", "commit.gpgSign=false", "-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.autocrlf=false", "-c", "core.safecrlf=false"),
-    *("-c", "core.excludesFile=/dev/null", "-c", "core.fsmonitor=false"),
-)
+# For the first commit alone: no signing, no hooks, nothing left out by a global ignore file. Line ends are the business
+# of the project's .gitattributes.
+PLAIN = ("-c", "commit.gpgSign=false", "-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=/dev/null")
 NEUTRAL = ("-c", "user.name=Dovetail", "-c", "user.email=dovetail@example.invalid")
 
 

@@ -111,14 +111,15 @@ def test_git_is_refused_where_nobody_could_install_it(remedy, pushed, repository
 
 
 def test_a_template_cloned_from_afar_gives_its_commit(pushed, tmp_path, cookiecutter, bake_environment):
-    """`auto`: git's own insteadOf lets an https address answer without a network."""
-    address, config = "https://git.example.invalid/dovetail.git", tmp_path / "gitconfig"
-    git(pushed, "remote", "set-url", "origin", address)
+    """`auto`: git's own insteadOf lets an https address answer without a network. Its password is stored nowhere."""
+    typed, config = "https://ada:p4ssw0rd@git.example.invalid/dovetail.git", tmp_path / "gitconfig"
+    address = typed.replace("ada:p4ssw0rd@", "")
     shutil.copy(bake_environment["GIT_CONFIG_GLOBAL"], config)
-    git(tmp_path, "config", "--file", str(config), f"url.{pushed.as_uri()}.insteadOf", address)
+    git(tmp_path, "config", "--file", str(config), f"url.{pushed.as_uri()}.insteadOf", typed)
     (tmp_path / "out").mkdir()
-    done = cookiecutter(tmp_path / "out", address, "--no-input", environment={"GIT_CONFIG_GLOBAL": str(config)})
+    done = cookiecutter(tmp_path / "out", typed, "--no-input", environment={"GIT_CONFIG_GLOBAL": str(config)})
     assert done.returncode == 0, done.stdout + done.stderr
     project, commit = tmp_path / "out" / "digits-classifier", git(pushed, "rev-parse", "HEAD")
     assert requirements(project) == [f"mlflow-dovetail[all] @ git+{address}@{commit}"]
     assert f'"template": "{address}"' in (project / ".cruft.json").read_text()
+    assert subprocess.run(["git", "grep", "--quiet", "p4ssw0rd"], cwd=project).returncode == 1

@@ -81,6 +81,14 @@ def test_same_input_gives_the_same_bytes(ours, repository_copy, tmp_path):
     assert build_wheel(repository_copy, tmp_path).read_bytes() == ours.read_bytes()
 
 
+def test_times_and_modes_are_those_of_the_backend(ours, theirs):
+    def stamps(wheel: Path) -> set[tuple[object, int]]:
+        with zipfile.ZipFile(wheel) as archive:
+            return {(entry.date_time, entry.external_attr >> 16 & 0o777) for entry in archive.infolist()}
+
+    assert stamps(ours) == stamps(theirs)
+
+
 def test_pip_installs_it_from_the_root_of_the_project(baked, tmp_path):
     line = next(line for line in (baked / "requirements.txt").read_text().splitlines() if "vendor" in line)
     options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--target", str(tmp_path)]
