@@ -45,11 +45,11 @@ def test_real_old_python_gets_a_message(python, tmp_path):
 
 
 def test_environment_in_the_root_is_named(tmp_path, capsys):
-    (tmp_path / "venv").mkdir()
-    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
     pre_prompt.warn_of_environments(tmp_path)
     warned = capsys.readouterr().err
-    assert "`venv`" in warned and "Keep it outside" in warned
+    assert "`.venv`" in warned and "Keep it outside" in warned
 
 
 def test_no_warning_without_one(tmp_path, capsys):
