@@ -33,7 +33,7 @@ def requirements(project: Path) -> list[str]:
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
-@pytest.mark.parametrize(("license", "version"), zip(LICENSES, PYTHONS, strict=True))
+@pytest.mark.parametrize(("license", "version"), [*zip(LICENSES, PYTHONS, strict=True)])
 def test_license_and_python(license, version, bake):
     project = bake(license=license, python_version=version, author="Ada Lovelace")
     text = (project / "LICENSE").read_text()
