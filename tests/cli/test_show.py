@@ -139,8 +139,11 @@ def test_no_database_says_so_and_makes_none(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_database_is_said(tmp_path):
-    (tmp_path / "mlflow.db").write_bytes(b"rubbish" * 1000)
+@pytest.mark.parametrize("kept", [0.5, 0.0])
+def test_a_broken_database_is_said(project, tmp_path, kept):
+    whole = (project / "mlflow.db").read_bytes()
+    cut = whole[: int(len(whole) * kept)]
+    (tmp_path / "mlflow.db").write_bytes(cut or b"rubbish" * 1000)
     failed_with(dovetail(tmp_path, "show", "full"), "backup")
 
 

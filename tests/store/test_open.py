@@ -135,16 +135,29 @@ def test_a_second_experiment_is_made_in_the_same_database():
         assert one.experiment_id != two.experiment_id
 
 
-def test_a_lock_that_is_held_is_waited_for(tmp_path):
-    held = (
-        "import sys, time; from filelock import FileLock\n"
-        "with FileLock('mlflow.db.lock'): print('held', flush=True); time.sleep(2)"
+def test_a_lock_that_is_held_is_waited_for():
+    hold = (
+        "import pathlib, time; from filelock import FileLock\n"
+        "with FileLock('mlflow.db.lock'):\n"
+        "    print('held', flush=True); time.sleep(3); print(pathlib.Path('mlflow.db').exists())"
     )
-    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        begun = time.monotonic()
-        with store.open(experiment="digits"):
-            assert time.monotonic() - begun > 1.5
+        store.open(experiment="digits").close()
+        assert holder.stdout.read() == "False\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are read from Linux's /proc")
+def test_closing_leaves_no_file_open(tmp_path):
+    with store.open(experiment="digits") as opened:
+        opened.create_run(uuid.uuid4().hex)
+        assert open_files_of(tmp_path)
+    assert open_files_of(tmp_path) == []
+
+
+def open_files_of(folder: Path) -> list[str]:
+    held = [os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()]
+    return [name for name in held if name.startswith(f"{folder}/")]
 
 
 # Artifacts that stay
@@ -185,6 +198,13 @@ def test_reading_makes_no_database(tmp_path):
     with pytest.raises(StoreUnavailable, match="Make a run first"):
         store.open()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_leaves_an_empty_file_empty(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(StoreUnavailable, match="Make a run first"):
+        store.open()
+    assert (tmp_path / "mlflow.db").stat().st_size == 0
 
 
 def test_a_store_for_reading_creates_no_run():
@@ -252,6 +272,14 @@ def test_a_database_whose_folder_is_a_file_is_said(tmp_path):
 def test_an_address_that_mlflow_does_not_know_is_refused():
     with pytest.raises(StoreRefused, match="nonsense"):
         store.open("nonsense://host", "digits")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "mysql+pymysql"])
+def test_a_database_server_that_is_not_there_is_said_soon(scheme):
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="refused"):
+        store.open(f"{scheme}://me:secret@127.0.0.1:9/db", "digits")
+    assert time.monotonic() - begun < 5
 
 
 def test_a_password_is_not_printed():

@@ -25,10 +25,10 @@ def is_settled(database: Path, experiment: str | None) -> bool:
     Raises:
         StoreUnavailable: The file is there and is no sqlite database.
     """
-    if not database.exists():
+    if is_empty(database):
         return False
+    import mlflow.store.db.utils  # noqa: F401 - fills Base with every table, the model registry's too
     from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills Base with the tables
 
     with _reading(database) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -37,6 +37,11 @@ def is_settled(database: Path, experiment: str | None) -> bool:
         return experiment is None or bool(
             connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone()
         )
+
+
+def is_empty(database: Path) -> bool:
+    """Whether there is nothing to read: no file, or one that SQLite has not written yet."""
+    return not database.exists() or database.stat().st_size == 0
 
 
 @contextmanager
