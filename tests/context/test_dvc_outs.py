@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow_dovetail import context
 from mlflow_dovetail.context import read_git_state
 from mlflow_dovetail.context.dvc_outs import read_dvc_outs
 
@@ -135,6 +139,58 @@ def test_an_out_that_would_hide_the_whole_repository_hides_nothing(project: Path
     git("commit", "-am", "odd")
     write(project, "train.py")
     assert read_git_state().dirty is True
+
+
+def test_an_out_with_a_template_is_known_from_a_lock_that_is_not_committed_yet(project: Path, git: Git) -> None:
+    git("rm", "--cached", "dvc.lock")
+    git("commit", "-m", "no lock")
+    write(project, "work/a.txt")
+    assert read_git_state().dirty is False
+    (project / "dvc.lock").unlink()
+    assert read_git_state().dirty is True
+
+
+def test_gitignore_counts_only_where_dvc_does_not_write_it(project: Path, git: Git) -> None:
+    (project / ".gitignore").write_text("*.log\n/model.ckpt\n")
+    assert read_git_state().dirty is False
+    git("rm", "-r", "-q", "--cached", "dvc.yaml", "dvc.lock", "data", "sub")
+    git("commit", "-m", "no pipeline")
+    for name in ("dvc.yaml", "dvc.lock"):
+        (project / name).unlink()
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / "sub")
+    assert read_git_state().dirty is True
+
+
+PROBE = """\
+import json, pathlib
+from mlflow_dovetail.context import encode, read_git_state, read_launch
+pathlib.Path("models").mkdir(exist_ok=True)
+pathlib.Path("models/model.bin").write_text("x")
+tags = {**encode(read_git_state()), **encode(read_launch())}
+told = {"dirty": tags["dovetail.git.dirty"], "stage": tags["dovetail.dvc.stage"]}
+pathlib.Path("metrics.json").write_text(json.dumps(told))
+"""
+
+
+def test_a_real_stage_is_clean_the_first_time_and_dirty_after_an_edit(
+    repo: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc = pytest.importorskip("dvc") and [sys.executable, "-W", "ignore", "-m", "dvc"]
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+    monkeypatch.setenv("PYTHONPATH", str(Path(context.__file__).parents[2]))
+    (repo / "probe.py").write_text(PROBE)
+    (repo / "dvc.yaml").write_text(
+        f"stages:\n  probe:\n    cmd: '{sys.executable} probe.py'\n    deps: [probe.py]\n"
+        "    outs: [models/model.bin]\n    metrics: [{metrics.json: {cache: false}}]\n"
+    )
+    subprocess.run([*dvc, "init", "-q"], check=True)
+    git("add", ".")
+    git("commit", "-m", "pipeline")
+    for expected in ("false", "true"):
+        subprocess.run([*dvc, "repro", "-q"], check=True)
+        assert json.loads((repo / "metrics.json").read_text()) == {"dirty": expected, "stage": "probe"}
+        (repo / "probe.py").write_text(PROBE + "# edited\n")
 
 
 def test_without_yaml_the_flag_is_left_out_only_where_outs_matter(

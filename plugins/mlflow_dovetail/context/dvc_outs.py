@@ -35,7 +35,10 @@ class DvcOuts:
     def own(self, path: str) -> bool:
         """Whether DVC writes this path, or this folder as a whole."""
         path = path.rstrip("/")
-        return posixpath.basename(path) == LOCK_FILE or any(part in self.paths for part in _with_ancestors(path))
+        # DVC adds every cached out to the .gitignore beside it.
+        if posixpath.basename(path) == LOCK_FILE or (self.paths and posixpath.basename(path) == ".gitignore"):
+            return True
+        return any(part in self.paths for part in _with_ancestors(path))
 
     def lie_in(self, folder: str) -> bool:
         """Whether an out lies somewhere in this folder."""
@@ -116,9 +119,9 @@ def _named(outs: object, working_folder: str) -> Iterator[str]:
 
 
 def _inside(path: str) -> str:
-    """The normal form of a path in the repository; empty for its root and for what lies outside."""
+    """The normal form of a path in the repository; empty for what lies outside."""
     path = posixpath.normpath(path)
-    return "" if path == "." or path.startswith(("../", "/")) or path == ".." or ":/" in path else path
+    return "" if path.startswith(("../", "/")) or path == ".." or ":/" in path else path
 
 
 def _with_ancestors(path: str) -> Iterator[str]:
