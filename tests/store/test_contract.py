@@ -8,6 +8,8 @@ import socket
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import mlflow
@@ -273,6 +275,17 @@ VERBS = {
 def test_a_run_that_is_not_there_is_said_to_be_missing(run_store: RunStore, verb: str):
     with pytest.raises(RunNotFound):
         VERBS[verb](run_store, "0" * 32)
+
+
+def test_threads_share_a_store_and_leave_the_environment_as_it_was(run_store: RunStore, run: Run):
+    environment = dict(os.environ)
+    points = [[point("loss", float(thread), step, thread) for step in range(100)] for thread in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda batch: run_store.log_metrics(run.run_id, batch), points))
+    kept = run_store.metric_history(run.run_id, "loss")
+    assert len(kept) == 400
+    assert set(kept) == set(chain(*points))
+    assert dict(os.environ) == environment
 
 
 def test_closing_twice_is_fine_and_the_runs_stay(run_store: RunStore, run: Run):
