@@ -96,7 +96,7 @@ def test(pytest_arguments: list[str]) -> None:
         run([bin_dir / "ruff", "check", "."], ROOT)
         run([bin_dir / "ruff", "format", "--check", "."], ROOT)
         say("Types: mypy")
-        run([bin_dir / "mypy"], ROOT)
+        run([bin_dir / "mypy", "--cache-dir", environments() / "mypy"], ROOT)
     say("Tests: pytest")
     run([bin_dir / "python", "-m", "pytest", *pytest_arguments], ROOT, PATH=path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
@@ -21,7 +23,7 @@ def test_each_option_is_valid(configure, option):
     [
         ("+model.chanels=8", r"unknown key 'model.chanels'.* Did you mean 'model.channels'"),
         ("+sed=1", r"unknown key 'sed'.* Did you mean 'seed'"),
-        ("model.lr=fast", r"configs/model/cnn.yaml:\d+: 'model.lr'"),
+        ("model.lr=fast", "'model.lr': Value 'fast' of type 'str' could not be converted to Float"),
         ("model.lr=0", "'model.lr' must be above 0"),
         ("model.name=cmn", "Did you mean 'cnn'"),
         ("data.val_fraction=0.9", "leave nothing to train on"),
@@ -30,6 +32,15 @@ def test_each_option_is_valid(configure, option):
 def test_a_wrong_value_is_refused_by_name(configure, override, message):
     with pytest.raises(config.ConfigError, match=message):
         config.validate(configure(override))
+
+
+def test_the_file_and_line_are_named(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    cnn = tmp_path / "configs" / "model" / "cnn.yaml"
+    cnn.write_text(cnn.read_text(encoding="utf-8").replace("\nlr:", "\nlrr:"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(config.ConfigError, match=r"cnn\.yaml:5: unknown key 'model\.lrr'.* Did you mean 'model\.lr'"):
+        compose.compose_params()
 
 
 def test_params_file_is_the_whole_configuration(configure, tmp_path):

@@ -149,9 +149,10 @@ def _schema(cfg: DictConfig) -> DictConfig:
 
 
 def _unknown_keys(cfg: DictConfig, schema: DictConfig, prefix: str = "") -> Iterator[str]:
+    known = set(schema.keys())  # `key in schema` is false while the value is missing
     for key in cfg:
         path = f"{prefix}{key}"
-        if key not in schema.keys():  # `in schema` is false for a value that is still missing
+        if key not in known:
             yield path
         elif isinstance(cfg._get_node(key), DictConfig) and path != "tags":
             yield from _unknown_keys(cfg[key], schema[key], f"{path}.")

@@ -34,11 +34,11 @@ def read_raw(path: str | Path) -> Examples:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist. Run `dvc pull`, or `python -m {{ cookiecutter.package_name }}.download`.")
+        raise DataError(f"{path} does not exist. Run `dvc pull`, or `python -m {__package__}.download`.")
     try:
         table = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
     except ValueError as error:
-        raise DataError(f"{path} is not a table of whole numbers: {error}. Run `dvc checkout` to restore it.") from error
+        raise DataError(f"{path} is no table of whole numbers: {error}. Run `dvc checkout` to restore it.") from error
     if table.shape[1] != 65 or not len(table):
         raise DataError(f"{path} has the shape {table.shape}, not (n, 65). Run `dvc checkout` to restore it.")
     images, labels = table[:, :64], table[:, 64]

@@ -21,7 +21,8 @@ def main() -> None:
     digits = load_digits()
     header = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)] + ["label"]
     rows = (
-        [*(int(value) for value in pixels), int(label)] for pixels, label in zip(digits.data, digits.target, strict=True)
+        [*(int(value) for value in pixels), int(label)]
+        for pixels, label in zip(digits.data, digits.target, strict=True)
     )
     text = "\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n"
     RAW_FILE.parent.mkdir(parents=True, exist_ok=True)

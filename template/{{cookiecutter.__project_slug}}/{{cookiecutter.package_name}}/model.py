@@ -59,7 +59,9 @@ class DigitClassifier(pl.LightningModule):
         self.network = NETWORKS[model["name"]](**arguments)
         self.lr, self.weight_decay = model["lr"], model["weight_decay"]
         self.loss = nn.CrossEntropyLoss()
-        self.accuracy = nn.ModuleDict({f"{stage}_acc": MulticlassAccuracy(CLASSES, average="micro") for stage in ("val", "test")})
+        self.accuracy = nn.ModuleDict(
+            {f"{stage}_acc": MulticlassAccuracy(CLASSES, average="micro") for stage in ("val", "test")}
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores before the softmax."""
