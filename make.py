@@ -49,7 +49,7 @@ def main() -> int:
         else:
             lock()
     except subprocess.CalledProcessError as error:
-        print(f"\nFailed: {shown(error.cmd)} exited with {error.returncode}; its message stands above.", file=sys.stderr)
+        print(f"\nFailed: {shown(error.cmd)} exited with {error.returncode}; its message is above.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)

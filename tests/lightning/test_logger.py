@@ -101,7 +101,7 @@ def test_a_model_loads_without_the_code_that_made_it(uri, fit, reader):
     assert torch.allclose(loaded(x), network(x))
     version = mlflow.MlflowClient(uri).get_model_version("line", "1")
     assert version.run_id == logger.run_id
-    assert not [path for path in Path.cwd().rglob("*.pkl")]
+    assert not list(Path.cwd().rglob("*.pkl"))
     logger.log_torch_model(network, example, registered_name="line")
     assert mlflow.MlflowClient(uri).get_model_version("line", "2").run_id == logger.run_id
 
@@ -134,7 +134,7 @@ def test_the_address_is_read_when_the_logger_is_made(tmp_path, monkeypatch):
 
 def test_a_folder_store_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreUnavailable, match="sqlite:///mlflow.db"):
+    with pytest.raises(StoreUnavailable, match=r"sqlite:///mlflow\.db"):
         DovetailLogger("lines", tracking_uri="file:./mlruns")
 
 

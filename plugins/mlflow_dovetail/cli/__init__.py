@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    parser = _parser(words)
+    parser = build_parser(words)
     try:
         arguments = parser.parse_args(words)
     except SystemExit as stop:
@@ -69,7 +69,8 @@ def _run(words: list[str]) -> int:
     return _module(arguments.verb).run(arguments)
 
 
-def _parser(words: list[str]) -> argparse.ArgumentParser:
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; a verb's own arguments are there only when it stands in `words`, so that only its module loads."""
     parser = argparse.ArgumentParser(
         prog="dovetail",
         description="Every run says which code, data, configuration and machine made it.",

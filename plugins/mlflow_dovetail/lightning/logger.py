@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytorch_lightning.loggers import MLFlowLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
 
 from mlflow_dovetail import names, redact, store
@@ -120,9 +120,7 @@ class DovetailLogger(MLFlowLogger):
         Its digest is the md5 that DVC knows it by. A relative path is kept as one of the project: the working directory
         of a queued experiment is gone afterwards.
         """
-        with Path(path).open("rb") as file:
-            digest = _md5(file)
-        data = DatasetInput(name, digest, (store.project_root() / path).as_uri(), context)
+        data = DatasetInput(name, _md5(Path(path)), (store.project_root() / path).as_uri(), context)
         self._store.log_inputs(str(self.run_id), [data])
 
     @rank_zero_only
@@ -135,7 +133,11 @@ class DovetailLogger(MLFlowLogger):
     def write_link(self, directory: str | Path) -> Path:
         """Write `mlflow_run.json`, the file by which DVC and every later stage know the run."""
         path = Path(directory) / names.RUN_LINK_FILE
-        link = {"run_id": self.run_id, "store": redact.strip_url_credentials(str(self._tracking_uri)), "token": self.token}
+        link = {
+            "run_id": self.run_id,
+            "store": redact.strip_url_credentials(str(self._tracking_uri)),
+            "token": self.token,
+        }
         path.write_text(json.dumps(link, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return path
 
@@ -183,8 +185,9 @@ def _same_file(source: Path, target: Path) -> Path:
     return target
 
 
-def _md5(file: Any) -> str:
+def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()

@@ -8,6 +8,7 @@ import secrets
 import sys
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -53,7 +54,7 @@ class SweepCallback(Callback):
         if self._parent_run_id:
             os.environ[names.ENV_PARENT_RUN] = self._parent_run_id
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Forget the parent: the process may go on to something else."""
         os.environ.pop(names.ENV_PARENT_RUN, None)
 

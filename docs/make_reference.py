@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Write docs/reference/ from the code: `python docs/make_reference.py`. A test holds that it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+from pathlib import Path
+
+import mlflow_dovetail.names
+from mlflow_dovetail import cli
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Made by docs/make_reference.py; do not edit. -->\n\n"
+
+
+def main() -> None:
+    """Write every page."""
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def pages() -> dict[str, str]:
+    """File name to text."""
+    return {"command-line.md": command_line(), "names.md": stored_names()}
+
+
+def command_line() -> str:
+    """The help of `dovetail` and of each of its verbs."""
+    os.environ["COLUMNS"] = "100"  # argparse wraps to the terminal
+    parser = cli.build_parser(tuple(cli.COMMANDS))
+    sections = [f"# Command line\n\n```\n{parser.format_help()}```\n"]
+    for verb, subparser in _verbs(parser).items():
+        sections.append(f"## dovetail {verb}\n\n```\n{subparser.format_help()}```\n")
+    return NOTE + "\n".join(sections)
+
+
+def stored_names() -> str:
+    """Every constant of `names.py`, under the comment that stands above it there."""
+    source = Path(mlflow_dovetail.names.__file__).read_text(encoding="utf-8")
+    lines = source.splitlines()
+    doc = ast.get_docstring(ast.parse(source)) or ""
+    parts = ["# Stored names\n", doc + "\n"]
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            above = lines[node.lineno - 2]
+            if above.startswith("#") or not above:
+                parts.append(f"\n## {above.lstrip('# ').rstrip('.') or 'Version'}\n\n| constant | value |\n|---|---|")
+            parts.append(f"| `{node.targets[0].id}` | `{ast.literal_eval(node.value)}` |")
+    return NOTE + "\n".join(parts) + "\n"
+
+
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    actions = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(next(actions).choices)
+
+
+if __name__ == "__main__":
+    main()
