@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from mlflow_dovetail import context, entry_points, names
 from mlflow_dovetail.entry_points import RunContextProvider
 from mlflow_dovetail.errors import DovetailError

@@ -6,6 +6,7 @@ import shlex
 import time
 
 import pytest
+
 from mlflow_dovetail.redact import (
     MASK,
     is_secret_name,

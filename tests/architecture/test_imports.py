@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mlflow_dovetail
 import pytest
 from import_table import TABLE, room_of, violations
+
+import mlflow_dovetail
 
 ROOT = Path(mlflow_dovetail.__file__).parent
 

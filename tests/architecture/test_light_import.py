@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mlflow_dovetail
 import pytest
+
+import mlflow_dovetail
 
 SOURCE = Path(mlflow_dovetail.__file__).parents[1]
 MOST_MILLISECONDS = 50

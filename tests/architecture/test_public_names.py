@@ -6,8 +6,9 @@ import importlib
 import re
 from pathlib import Path
 
-import mlflow_dovetail
 import pytest
+
+import mlflow_dovetail
 from mlflow_dovetail import errors, names
 
 ROOT = Path(mlflow_dovetail.__file__).parent

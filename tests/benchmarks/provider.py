@@ -62,6 +62,7 @@ def measure_first_call(repeats: int) -> float:
 def measure(files: int, repeats: int) -> tuple[float, ...]:
     """Medians in milliseconds: provider, first call, git status, create_run, in the working directory."""
     import mlflow
+
     from mlflow_dovetail.entry_points import RunContextProvider
 
     client = mlflow.MlflowClient()

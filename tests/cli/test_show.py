@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from mlflow_dovetail import __version__, store
 from mlflow_dovetail.records import DatasetInput, MetricPoint
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from mlflow_dovetail import context
 from mlflow_dovetail.context import read_git_state
 from mlflow_dovetail.context.dvc_outs import read_dvc_outs

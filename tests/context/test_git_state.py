@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from mlflow_dovetail.context import GitState, read_git_state
 
 Git = Callable[..., str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from mlflow_dovetail import names
 from mlflow_dovetail.context import PARTS, GitState, Launch, Machine, encode, read_launch, seal
 

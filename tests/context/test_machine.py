@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from mlflow_dovetail.context import machine
 from mlflow_dovetail.context.machine import describe_gpus, read_gpu_names, read_machine
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+
 from mlflow_dovetail import store
 from mlflow_dovetail.store import MemoryStore, RunStore
 

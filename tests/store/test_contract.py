@@ -17,6 +17,7 @@ import pytest
 from lossy_proxy import losing_first_answer
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import RunNotFound, StoreRefused, StoreUnavailable
 from mlflow_dovetail.records import Artifact, DatasetInput, MetricPoint, Run

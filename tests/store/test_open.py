@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import StoreRefused, StoreUnavailable
 
