@@ -83,8 +83,9 @@ def demo(into: Path) -> None:
     run_id = json.loads((project / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"]
     say(f"The run: dovetail show {run_id}")
     run([bin_dir / "dovetail", "show", run_id], project)
-    say("To see it in the browser, at http://127.0.0.1:5000:")
+    say("To see it in the browser:")
     print(f'\n  cd "{project}"\n  "{bin_dir / "mlflow"}" ui\n', flush=True)
+    print("and open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning", flush=True)
 
 
 def test(pytest_arguments: list[str]) -> None:

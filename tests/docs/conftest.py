@@ -28,8 +28,9 @@ look_at_ui() {
 }
 until_done() {
     for _ in $(seq 150); do
-        "$@"
-        "$@" | grep -Eq " (Queued|Running)" || return 0
+        state=$("$@")
+        echo "$state"
+        [[ $state == *Queued* || $state == *Running* ]] || return 0
         sleep 2
     done
     return 1
@@ -85,6 +86,8 @@ def shell(bake_environment: dict[str, str], tmp_path: Path, free_port: None) -> 
     """Run blocks of commands in a home of their own; a failure shows all that was printed."""
     home = tmp_path / "home"
     home.mkdir()
+    # DVC's git reads this file and no GIT_CONFIG_GLOBAL.
+    shutil.copy(bake_environment["GIT_CONFIG_GLOBAL"], home / ".gitconfig")
     real_home = Path.home()
     # A new home must not lose what this machine's pip is told, nor download everything again.
     kept = {"XDG_CONFIG_HOME": str(real_home / ".config"), "PIP_CACHE_DIR": str(real_home / ".cache" / "pip")}

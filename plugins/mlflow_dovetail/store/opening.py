@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
-# MLflow's UI opens an experiment of unknown kind on its pages for language models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-
-
 def open(tracking_uri: str | None = None, experiment: str | None = None) -> MlflowStore:
     """Open the project's store, or the one that is named.
 
@@ -73,7 +69,7 @@ def _experiment_id(client: MlflowClient, uri: str, name: str, location: str | No
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, location, _KIND))
+            return str(client.create_experiment(name, location))
         except MlflowException:
             # Another process may have made it since.
             found = client.get_experiment_by_name(name)

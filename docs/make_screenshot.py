@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Photograph a run in MLflow's UI: `python docs/make_screenshot.py PROJECT` writes docs/images/run.png.
+
+PROJECT is a generated project after `dvc repro`. Needs a Chromium or Chrome on the PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+# Without these a Chromium as root does not start, and one without a network waits for its vendor.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def main() -> None:
+    """Open the run that the project's link names, and write the picture."""
+    project = Path(sys.argv[1])
+    run_id = json.loads((project / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"]
+    with serve(project) as address, browse() as browser:
+        page = open_run(browser, address, run_id)
+        page.screenshot(path=Path(__file__).parent / "images" / "run.png")
+
+
+def chromium() -> str | None:
+    """The path of a Chromium, or None."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def serve(directory: Path) -> Iterator[str]:
+    """`mlflow ui` in a directory, on a free port; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [Path(sys.executable).parent / "mlflow", "ui", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, cwd=directory, env=environment, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def wait_for(address: str, seconds: float = 90) -> None:
+    """Until the server answers."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+@contextmanager
+def browse() -> Iterator[Browser]:
+    """A headless browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_run(browser: Browser, address: str, run_id: str, tab: str = "") -> Page:
+    """A run's page; `tab` is "", "/model-metrics" or "/artifacts"."""
+    from mlflow.tracking import MlflowClient
+
+    experiment_id = MlflowClient(address).get_run(run_id).info.experiment_id
+    page = browser.new_page(viewport={"width": 1280, "height": 1200})
+    # MLflow's assistant opens by itself on the first visit.
+    page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    page.goto(f"{address}/#/experiments/{experiment_id}/runs/{run_id}{tab}?workflowType=machine_learning")
+    page.get_by_text("Model metrics").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3_000)  # the page polls, so it is never idle
+    return page
+
+
+if __name__ == "__main__":
+    main()
