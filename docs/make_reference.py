@@ -44,6 +44,8 @@ def stored_names() -> str:
     parts = ["# Stored names\n", doc + "\n"]
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id.startswith("MAX_"):
+                continue
             above = lines[node.lineno - 2]
             if above.startswith("#") or not above:
                 parts.append(f"\n## {above.lstrip('# ').rstrip('.') or 'Version'}\n\n| constant | value |\n|---|---|")

@@ -208,3 +208,9 @@ def test_a_megabyte_takes_linear_time(kind: str) -> None:
     started = time.process_time()
     mask_text(HOSTILE[kind])
     assert time.process_time() - started < 3
+
+
+def test_a_number_is_a_hyper_parameter_and_not_a_secret():
+    values = {"num_latent_token": 64, "loss": {"auth": 0.1}, "sig": 0.5, "password": 1234, "api_key": "abc"}
+    expected = {"num_latent_token": 64, "loss": {"auth": 0.1}, "sig": 0.5, "password": MASK, "api_key": MASK}
+    assert mask_mapping(values) == expected

@@ -20,7 +20,8 @@ VERSION = r"(===?|~=|!=|[<>]=?) *[\w.!*+]+"
 REQUIREMENT = re.compile(
     rf"mlflow[-_.]dovetail *(\[[a-z0-9_, -]*\])? *({VERSION}( *, *{VERSION})*|@ *[a-z][a-z+]*://\S+)?", re.IGNORECASE
 )
-PASSWORD = re.compile(r"://[^/@\s]*:[^/\s]*@")
+# A password, and over http any user: there it is a token.
+PASSWORD = re.compile(r"://[^/@\s]*:[^/\s]*@|https?://[^/\s]*@")
 
 
 def check_project_name(answers: Answers, repo: Path) -> None:

@@ -19,10 +19,9 @@ from scaffold.source import write_requirement
 def next_steps(answers: Answers, project: Path) -> str:
     start = Path(os.environ.get("PWD", ""))
     here = os.path.relpath(project, start) if project.is_relative_to(start) else str(project)
-    python = f"python{answers['python_version']}"
-    activate = ". .venv/bin/activate"
+    python, activate = "python3", ". .venv/bin/activate"
     if os.name == "nt":
-        python, activate = f"py -{answers['python_version']}", r".venv\Scripts\activate"
+        python, activate = "py", r".venv\Scripts\activate"
     return (
         f"\n{answers['project_name']} is ready. Next:\n\n"
         f'  cd "{here}"\n'

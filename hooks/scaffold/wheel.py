@@ -40,6 +40,12 @@ def info_files(repo: Path, tables: dict[str, dict[str, Any]]) -> dict[str, bytes
     return files | {f"licenses/{name}": (repo / name).read_bytes() for name in project["license-files"]}
 
 
+def content_hash(files: dict[str, bytes]) -> str:
+    """A local version: pip leaves an installed wheel in place when a changed one has the same version."""
+    parts = (part for name, content in files.items() for part in (name.encode(), content))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]
+
+
 def record(files: dict[str, bytes], name: str) -> bytes:
     def line(path: str, content: bytes) -> str:
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
@@ -65,7 +71,7 @@ def build_wheel(repo: Path, target: Path) -> Path:
         target: Directory for the wheel; made when missing.
 
     Returns:
-        The wheel.
+        The wheel; its version ends in a hash of its content (`0.1.0+1a2b3c4d`).
 
     Raises:
         ScaffoldError: The tree lacks a file.
@@ -75,9 +81,11 @@ def build_wheel(repo: Path, target: Path) -> Path:
     """
     try:
         tables = read_project((repo / "pyproject.toml").read_text(encoding="utf-8"), ("project", "tool.hatch"))
+        packages = dict(sorted(package_files(repo, tables).items()))
+        tables["project"]["version"] += f"+{content_hash(packages)}"
         stem = re.sub(r"[-_.]+", "_", tables["project"]["name"]) + "-" + tables["project"]["version"]
         info = {f"{stem}.dist-info/{name}": content for name, content in sorted(info_files(repo, tables).items())}
-        files = {**dict(sorted(package_files(repo, tables).items())), **info}
+        files = {**packages, **info}
     except FileNotFoundError as error:
         raise ScaffoldError(
             "Cannot build the wheel of mlflow-dovetail",

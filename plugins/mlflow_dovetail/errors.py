@@ -8,6 +8,8 @@ DovetailError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class DovetailError(Exception):
     """An error that says what happened, why, and what to do.
@@ -38,3 +40,17 @@ class StoreUnavailable(DovetailError):
 
 class StoreRefused(DovetailError):
     """The tracking store answered and did not take what was sent."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and all that led to it, each once: a chain may be a ring."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: Lightning and Hydra go on with another one, `SystemExit` for instance."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))

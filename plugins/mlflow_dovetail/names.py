@@ -23,7 +23,6 @@ TAG_SLURM_JOB = "dovetail.slurm.job"
 TAG_DVC_STAGE = "dovetail.dvc.stage"
 TAG_DVC_EXPERIMENT = "dovetail.dvc.experiment"
 TAG_DVC_BASELINE_REV = "dovetail.dvc.baseline_rev"
-TAG_RESUMED_FROM = "dovetail.resumed_from"
 TAG_SWEEP = "dovetail.sweep"
 TAG_STATUS_PREFIX = "dovetail.status."
 

@@ -64,6 +64,8 @@ _VALUE = re.compile(
 )
 _NO_SECRET_VALUE = re.compile(r"(?i)true|false|none|null|yes|no|\?\?\?|\*\*\*|\$\w+|\$\{[^},]*\}|")
 
+# A number under another name is a hyper-parameter (`model.num_latent_token: 64`).
+_PASSWORD = re.compile(r"(?i)passw|passcode|pwd|secret|\bpin$")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -222,6 +224,8 @@ def _mask_argument(argument: str, before: str) -> str:
 
 
 def _mask_entry(name: str, value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return MASK if _PASSWORD.search(name) else value
     if not is_secret_name(name):
         return _mask_plain(value)
     return _mask_leaves(value)

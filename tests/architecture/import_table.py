@@ -30,7 +30,7 @@ TABLE = {
     "errors": room(0),
     "redact": room(0),
     "run_folder": room(0, "msgspec"),
-    "store": room(1, "mlflow", "sqlalchemy", "filelock"),
+    "store": room(1, "mlflow", "sqlalchemy", "filelock", "dotenv"),
     "context": room(2),
     "journal": room(2),
     "git_patch": room(2),

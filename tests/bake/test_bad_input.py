@@ -42,6 +42,7 @@ BAD_ANSWERS = {
     "dovetail_source=--index-url=x": "Use `dovetail_source=auto`",
     "dovetail_source=mlflow-dovetail\nnumpy": "Use `dovetail_source=auto`",
     "dovetail_source=mlflow-dovetail==0.1.0 --pre": "Use `dovetail_source=auto`",
+    "dovetail_source=mlflow-dovetail @ git+https://t0ken@git.example.invalid/a.git": "Use the address without it",
     "dovetail_source=mlflow-dovetail @ https://ada:p4ssw0rd@git.example.invalid/a.whl": "Use the address without it",
 }
 

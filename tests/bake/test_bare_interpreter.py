@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,15 @@ def real(python: str) -> str | None:
     return done.stdout.strip() or None
 
 
-def assert_bakes(python: str, directory: Path, repository_copy: Path, cookiecutter) -> None:
+def assert_bakes(
+    python: str, directory: Path, repository_copy: Path, cookiecutter, without_hash: Callable[[str], str]
+) -> None:
     (directory / "in").mkdir()
     done = cookiecutter(directory / "in", str(repository_copy), "--no-input", hook_python=python)
     assert done.returncode == 0, done.stdout + done.stderr
     project = directory / "in" / "digits-classifier"
     tracked = subprocess.run(["git", "ls-files"], cwd=project, check=True, capture_output=True, text=True).stdout
-    assert tracked.splitlines() == EXPECTED.read_text().splitlines()
+    assert without_hash(tracked).splitlines() == EXPECTED.read_text().splitlines()
 
 
 @pytest.mark.parametrize("module", ["mlflow", "pip", "yaml", "cookiecutter"])
@@ -42,13 +45,13 @@ def test_the_bare_interpreter_is_bare(module, tmp_path):
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_bakes_with_the_standard_library_alone(tmp_path, repository_copy, cookiecutter):
-    assert_bakes(bare(tmp_path / "bare"), tmp_path, repository_copy, cookiecutter)
+def test_bakes_with_the_standard_library_alone(tmp_path, repository_copy, cookiecutter, without_hash):
+    assert_bakes(bare(tmp_path / "bare"), tmp_path, repository_copy, cookiecutter, without_hash)
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
-def test_bakes_on_every_python(version, tmp_path, repository_copy, cookiecutter):
+def test_bakes_on_every_python(version, tmp_path, repository_copy, cookiecutter, without_hash):
     python = sys.executable if f"{sys.version_info[0]}.{sys.version_info[1]}" == version else real(f"python{version}")
     if python is None:
         pytest.skip(f"no python{version} here")
-    assert_bakes(python, tmp_path, repository_copy, cookiecutter)
+    assert_bakes(python, tmp_path, repository_copy, cookiecutter, without_hash)

@@ -6,6 +6,8 @@ import base64
 import configparser
 import email
 import hashlib
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,8 +18,8 @@ from packaging.requirements import Requirement
 from scaffold.errors import ScaffoldError
 from scaffold.wheel import build_wheel
 
-FIELDS = ("Name", "Version", "Summary", "Author", "License-Expression", "License-File", "Keywords", "Requires-Python")
-INFO = "mlflow_dovetail-0.1.0.dist-info"
+FIELDS = ("Name", "Summary", "Author", "License-Expression", "License-File", "Keywords", "Requires-Python")
+VERSION = re.compile(r"0\.1\.0\+[0-9a-f]{8}")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,13 @@ def theirs(repository_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return next(target.glob("*.whl"))
 
 
+def info(wheel: Path) -> str:
+    return "-".join(wheel.name.split("-")[:2]) + ".dist-info"
+
+
 def read(wheel: Path, name: str) -> str:
     with zipfile.ZipFile(wheel) as archive:
-        return archive.read(f"{INFO}/{name}").decode()
+        return archive.read(f"{info(wheel)}/{name}").decode()
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -44,11 +50,12 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def test_same_name_and_files(ours, theirs):
-    assert ours.name == theirs.name
-    mine, backend = contents(ours), contents(theirs)
+    assert VERSION.sub("0.1.0", ours.name) == theirs.name
+    mine = {VERSION.sub("0.1.0", name): content for name, content in contents(ours).items()}
+    backend = contents(theirs)
     assert set(mine) == set(backend)
     differing = {name for name in mine if mine[name] != backend[name]}
-    assert differing <= {f"{INFO}/METADATA", f"{INFO}/WHEEL", f"{INFO}/RECORD", f"{INFO}/entry_points.txt"}
+    assert differing <= {f"{info(theirs)}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
 
 
 def test_same_metadata(ours, theirs):
@@ -56,6 +63,15 @@ def test_same_metadata(ours, theirs):
     for field in (*FIELDS, "Classifier", "Provides-Extra", "Description-Content-Type"):
         assert mine.get_all(field) == backend.get_all(field), field
     assert mine.get_payload() == backend.get_payload()
+    assert VERSION.fullmatch(mine["Version"])
+    assert VERSION.sub("0.1.0", mine["Version"]) == backend["Version"]
+
+
+def test_a_change_of_the_plugin_is_another_version(repository_copy, ours, tmp_path):
+    shutil.copytree(repository_copy, tmp_path / "changed")
+    with (tmp_path / "changed" / "plugins" / "mlflow_dovetail" / "names.py").open("a") as file:
+        file.write("# changed\n")
+    assert build_wheel(tmp_path / "changed", tmp_path).name != ours.name
 
 
 def test_same_requirements(ours, theirs):
@@ -97,13 +113,14 @@ def test_pip_installs_it_from_the_root_of_the_project(baked, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mlflow_dovetail" / "py.typed").is_file()
-    recorded = (tmp_path / INFO / "RECORD").read_text().splitlines()
-    assert {row.split(",")[0] for row in recorded} >= {"mlflow_dovetail/__init__.py", f"{INFO}/METADATA"}
+    (folder,) = tmp_path.glob("*.dist-info")
+    recorded = (folder / "RECORD").read_text().splitlines()
+    assert {row.split(",")[0] for row in recorded} >= {"mlflow_dovetail/__init__.py", f"{folder.name}/METADATA"}
 
 
 def test_record_is_true(ours):
     files = contents(ours)
-    rows = [row.split(",") for row in files[f"{INFO}/RECORD"].decode().splitlines()]
+    rows = [row.split(",") for row in files[f"{info(ours)}/RECORD"].decode().splitlines()]
     assert {row[0] for row in rows} == set(files)
     for name, digest, size in rows:
         if name.endswith("RECORD"):

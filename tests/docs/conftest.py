@@ -19,7 +19,11 @@ BY_HAND = r"""
 look_at_ui() {
     "$@" & ui=$!
     for _ in $(seq 90); do
-        if python "$LOOK" http://127.0.0.1:5000/ "<title>MLflow"; then kill $ui; wait $ui || true; return 0; fi
+        if python "$LOOK" "http://127.0.0.1:$MLFLOW_PORT/" "<title>MLflow"; then
+            kill $ui
+            wait $ui || true
+            return 0
+        fi
         kill -0 $ui || return 1
         sleep 1
     done
@@ -74,15 +78,15 @@ def shell_quote(text: str) -> str:
 
 
 @pytest.fixture
-def free_port() -> None:
-    """`mlflow ui` takes 5000, as a person's would."""
+def free_port() -> str:
+    """Where `mlflow ui` serves in these tests: MLFLOW_PORT says so, as two of them may run at once."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 5000))
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
-def shell(bake_environment: dict[str, str], tmp_path: Path, free_port: None) -> Shell:
+def shell(bake_environment: dict[str, str], tmp_path: Path, free_port: str) -> Shell:
     """Run blocks of commands in a home of their own; a failure shows all that was printed."""
     home = tmp_path / "home"
     home.mkdir()
@@ -93,6 +97,7 @@ def shell(bake_environment: dict[str, str], tmp_path: Path, free_port: None) -> 
     kept = {"XDG_CONFIG_HOME": str(real_home / ".config"), "PIP_CACHE_DIR": str(real_home / ".cache" / "pip")}
     environment = {**kept, **bake_environment, "HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    environment["MLFLOW_PORT"] = free_port
     (tmp_path / "look.py").write_text(LOOK)
     environment["LOOK"] = str(tmp_path / "look.py")
 

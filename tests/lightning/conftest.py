@@ -56,14 +56,14 @@ def reader(uri: str) -> Callable[[], store.MlflowStore]:
 
 @pytest.fixture
 def fit(tmp_path: Path) -> Callable[..., pl.Trainer]:
-    def _fit(logger, module: pl.LightningModule | None = None, epochs: int = 2) -> pl.Trainer:
+    def _fit(logger, module: pl.LightningModule | None = None, epochs: int = 2, callbacks=()) -> pl.Trainer:
         x = torch.arange(8.0).reshape(-1, 1) / 8
         loader = DataLoader(TensorDataset(x, 2 * x), batch_size=4)
         checkpoint = pl.callbacks.ModelCheckpoint(dirpath=tmp_path / "ckpt", monitor="val/loss", save_last=True)
         trainer = pl.Trainer(
             max_epochs=epochs,
             logger=logger,
-            callbacks=[checkpoint],
+            callbacks=[checkpoint, *callbacks],
             accelerator="cpu",
             log_every_n_steps=1,
             enable_progress_bar=False,

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import MLFlowLogger
 
 from mlflow_dovetail import names
-from mlflow_dovetail.errors import StoreUnavailable
+from mlflow_dovetail.errors import RunNotFound, StoreUnavailable, is_interrupt
 from mlflow_dovetail.lightning import DovetailLogger
 
 from .conftest import Failing
@@ -109,7 +110,7 @@ def test_a_model_loads_without_the_code_that_made_it(uri, fit, reader):
 def test_the_link_file_names_the_run_and_no_password(uri, tmp_path):
     logger = DovetailLogger("lines", tracking_uri=uri)
     link = json.loads(logger.write_link(tmp_path).read_text())
-    assert link == {"run_id": logger.run_id, "store": uri, "token": logger.token}
+    assert link == {"run_id": logger.run_id, "store": "sqlite:///mlflow.db", "token": logger.token}
     assert len(link["token"]) == 32
 
 
@@ -155,3 +156,62 @@ def test_processes_that_start_at_once_on_a_fresh_database_all_log(tmp_path):
     with store.open(f"sqlite:///{tmp_path / 'mlflow.db'}") as runs:
         found = runs.search(names.TAG_SCHEMA, str(names.SCHEMA_VERSION))
     assert [(run.status, run.metrics) for run in found] == [("FINISHED", {"x": 1.0})] * 3
+
+
+def test_the_last_checkpoint_is_the_last_one(uri, fit, reader, tmp_path):
+    """`save_last` of a callback with a monitor keeps the epoch of the last improvement."""
+    logger = DovetailLogger("lines", tracking_uri=uri, log_model="all")
+    last = pl.callbacks.ModelCheckpoint(dirpath=tmp_path / "newest", filename="newest")
+    fit(logger, epochs=3, callbacks=[last])
+    stored = tmp_path / "mlartifacts" / "lines" / logger.run_id / "artifacts" / "checkpoints"
+    assert torch.load(stored / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert {path.name.partition("=")[0] for path in stored.iterdir()} == {"best.ckpt", "last.ckpt", "epoch"}
+
+
+def test_a_network_that_cannot_be_exported_costs_a_warning(uri, reader):
+    class Branching(torch.nn.Module):
+        def forward(self, x):
+            return x + 1 if x.sum() > 0 else x - 1
+
+    logger = DovetailLogger("lines", tracking_uri=uri)
+    with pytest.warns(UserWarning, match="The model is not in MLflow, its checkpoint is"):
+        assert logger.log_torch_model(Branching(), torch.ones(2, 1)) is None
+    assert reader().get_run(logger.run_id).tags["dovetail.status.model"].startswith("degraded: ")
+    with pytest.raises(Exception, match="data-dependent"):
+        logger.log_torch_model(Branching(), torch.ones(2, 1), registered_name="branching")
+
+
+def test_checkpoints_that_cannot_be_stored_do_not_hide_the_end(uri, fit, reader, tmp_path):
+    logger = DovetailLogger("lines", tracking_uri=uri)
+    artifacts = tmp_path / "mlartifacts" / "lines" / logger.run_id / "artifacts"
+    artifacts.mkdir(parents=True)
+    (artifacts / "checkpoints").write_text("a file where the folder belongs")
+    with pytest.warns(UserWarning, match="The checkpoints stay here"):
+        fit(logger)
+    assert reader().get_run(logger.run_id).status == "FINISHED"
+
+
+def test_a_link_leads_back_to_its_run_also_in_another_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first = DovetailLogger("lines", tracking_uri="sqlite:///runs/other.db")
+    first.write_link(tmp_path)
+    again = DovetailLogger.from_link(tmp_path)
+    assert again.run_id == first.run_id
+    with pytest.raises(RunNotFound):
+        (tmp_path / "mlflow_run.json").write_text(json.dumps({"run_id": "0" * 32, "store": "sqlite:///runs/other.db"}))
+        DovetailLogger.from_link(tmp_path)
+
+
+def test_what_fails_within_the_block_fails_the_run(uri, reader):
+    for error, status in ((ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")):
+        with pytest.raises(error), DovetailLogger("lines", tracking_uri=uri) as logger:
+            run_id = logger.run_id
+            raise error("after the training")
+        assert reader().get_run(run_id).status == status
+
+
+def test_a_ring_of_causes_ends():
+    error = ValueError("itself")
+    error.__cause__ = error
+    assert not is_interrupt(error)

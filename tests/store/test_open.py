@@ -288,3 +288,32 @@ def test_a_password_is_not_printed():
         store.open("http://me:secret@127.0.0.1:9", "digits")
     assert "secret" not in str(caught.value)
     assert "127.0.0.1:9" in str(caught.value)
+
+
+def test_the_address_in_the_projects_env_file_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".env").write_text("# ours\nMLFLOW_TRACKING_URI=http://tracking.example.invalid\n")
+    assert store.resolve_uri() == "http://tracking.example.invalid"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example.invalid")
+    assert store.resolve_uri() == "http://other.example.invalid"
+
+
+def test_an_artifact_location_is_that_of_a_new_experiment(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with store.open(uri, "here", (tmp_path / "elsewhere").as_uri()) as runs:
+        assert runs.create_run("0" * 32).artifact_uri.startswith((tmp_path / "elsewhere").as_uri())
+
+
+def test_a_busy_database_is_not_called_broken(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store.open(uri, "here").close()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **{**named, "timeout": 0.1}))
+    with connect(tmp_path / "mlflow.db") as busy:
+        busy.execute("PRAGMA locking_mode = EXCLUSIVE")
+        busy.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="is using it, wait for that one"):
+            store.open(uri, "here")
+    busy.close()

@@ -120,7 +120,6 @@ def _summary(view: RunView) -> list[tuple[str, str]]:
         ("token", run.token or ""),
         ("experiment", f"{run.experiment_name} ({run.experiment_id})"),
         ("parent", "  ".join(view.parent or ())),
-        ("resumed from", run.tags.get(names.TAG_RESUMED_FROM, "")),
         ("started", moment(run.start_time_ms)),
         ("took", duration((run.end_time_ms or 0) - run.start_time_ms) if ended else ""),
     ]

@@ -31,7 +31,8 @@ def project_root() -> Path:
 
 
 def resolve_uri(tracking_uri: str | None = None) -> str:
-    """The tracking URI to use: the argument, else `MLFLOW_TRACKING_URI`, else the project's `mlflow.db`.
+    """The tracking URI to use: the argument, else `MLFLOW_TRACKING_URI`, else that of the project's `.env`, else its
+    `mlflow.db`.
 
     A relative sqlite path is taken from the project's root, so that all working directories of a project, queued
     experiments included, share one database.
@@ -39,10 +40,19 @@ def resolve_uri(tracking_uri: str | None = None) -> str:
     Raises:
         StoreUnavailable: The address is a folder (`./mlruns`, `file:`) or cannot be written as a sqlite URI.
     """
-    uri = tracking_uri or os.environ.get(names.ENV_TRACKING_URI) or _SQLITE + names.DATABASE_FILE
+    uri = tracking_uri or os.environ.get(names.ENV_TRACKING_URI) or _of_project() or _SQLITE + names.DATABASE_FILE
     if uri not in _BARE_WORDS and (not _SCHEME.match(uri) or uri.startswith("file:")):
         raise _refused_folder(uri)
     return _absolute(uri) if _is_sqlite_file(uri) else uri
+
+
+def _of_project() -> str | None:
+    env_file = project_root() / ".env"
+    if not env_file.is_file():
+        return None
+    from dotenv import dotenv_values  # MLflow brings it
+
+    return dotenv_values(env_file).get(names.ENV_TRACKING_URI)
 
 
 def database_path(uri: str) -> Path | None:

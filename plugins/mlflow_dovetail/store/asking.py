@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused, StoreUnavailable
+from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused, StoreUnavailable, causes
+from mlflow_dovetail.redact import strip_url_credentials
 
 TIMEOUT_SECONDS = 10
 UPLOAD_TIMEOUT_SECONDS = 120
@@ -86,17 +87,19 @@ def asking(what: str, uri: str, *, timeout_seconds: int = TIMEOUT_SECONDS, retri
 def _translated(error: Exception, what: str, uri: str) -> DovetailError:
     why = _first_line(error)
     if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-        return RunNotFound(f"{what}.", why, f"Check the id, and that {shown(uri)} is the store you mean.")
+        return RunNotFound(
+            f"{what}.", why, f"Check the id, and that {strip_url_credentials(uri)} is the store you mean."
+        )
     if isinstance(error, ImportError):
         return StoreUnavailable(f"{what}.", why, "Install the package that this kind of store needs.")
     if "out-of-date database schema" in why:
         return StoreUnavailable(
             f"{what}.",
             "Another version of MLflow made this database.",
-            f"Back it up, then run: mlflow db upgrade {uri}",
+            "Back it up, then run `mlflow db upgrade` with its address.",
         )
     if _is_unavailable(error):
-        return StoreUnavailable(f"{what}.", f"{shown(uri)} does not answer: {why}", _remedy(uri))
+        return StoreUnavailable(f"{what}.", f"{strip_url_credentials(uri)} does not answer: {why}", _remedy(uri))
     return StoreRefused(f"{what}.", why, "Correct what the message names, then try again.")
 
 
@@ -107,13 +110,6 @@ def _is_unavailable(error: Exception) -> bool:
         return True
     # A failed connection is a plain MlflowException; what the server has said is a RestException with a status.
     return error.get_http_status_code() in _UNAVAILABLE_HTTP  # type: ignore[no-untyped-call]
-
-
-def shown(uri: str) -> str:
-    """The URI as it may be printed: without user name and password."""
-    scheme, mark, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return scheme + mark + authority.rpartition("@")[2] + slash + path if mark else uri
 
 
 def _remedy(uri: str) -> str:
@@ -131,9 +127,4 @@ def _first_line(error: Exception) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The first cause of a failed connection, else the error itself."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, (ConnectionError, TimeoutError)):
-            return inner
-        inner = inner.__cause__ or inner.__context__
-    return error
+    return next((cause for cause in causes(error) if isinstance(cause, (ConnectionError, TimeoutError))), error)

@@ -84,6 +84,12 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
         # Read-only, so that a look never makes an empty file.
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
             yield connection
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(
+            f"Cannot read the database {database}.",
+            f"SQLite says: {error}.",
+            "If another process is using it, wait for that one; else check that the file can be read. Then try again.",
+        ) from error
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable(
             f"Cannot read the database {database}.",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from mlflow_dovetail import names
 from mlflow_dovetail.errors import StoreRefused, StoreUnavailable
 from mlflow_dovetail.records import Artifact, DatasetInput, MetricPoint, Run, RunStatus
+from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.store import entities
-from mlflow_dovetail.store.asking import UPLOAD_TIMEOUT_SECONDS, asking, shown
+from mlflow_dovetail.store.asking import UPLOAD_TIMEOUT_SECONDS, asking
 from mlflow_dovetail.store.finding import is_id_prefix, the_only_one
 from mlflow_dovetail.store.limits import batches, cut_params, cut_tags, require_file
 
@@ -212,7 +213,7 @@ def _own_chance() -> Iterator[None]:
 
 def _bound_to_none(uri: str) -> StoreRefused:
     return StoreRefused(
-        f"Cannot create a run in {shown(uri)}.",
+        f"Cannot create a run in {strip_url_credentials(uri)}.",
         "The store was opened for reading, without an experiment.",
         "Open it with an experiment's name: store.open(uri, experiment).",
     )

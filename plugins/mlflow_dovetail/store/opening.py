@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlflow_dovetail.errors import StoreRefused
+from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.store import creation
 from mlflow_dovetail.store.address import artifact_location, database_path, resolve_uri
-from mlflow_dovetail.store.asking import TIMEOUT_SECONDS, asking, shown
+from mlflow_dovetail.store.asking import TIMEOUT_SECONDS, asking
 from mlflow_dovetail.store.mlflow_store import MlflowStore
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
-def open(tracking_uri: str | None = None, experiment: str | None = None) -> MlflowStore:
+def open(tracking_uri: str | None = None, experiment: str | None = None, location: str | None = None) -> MlflowStore:
     """Open the project's store, or the one that is named.
 
     Args:
         tracking_uri: As `resolve_uri` takes it.
         experiment: The experiment in which runs are created, made on first use with an absolute artifact location
             beside a sqlite database; a server chooses its own. None opens the store for reading and makes nothing.
+        location: The URI of another artifact location, for an experiment that is made now.
 
     Raises:
         StoreUnavailable: The store does not answer, cannot be made, or is not there to be read.
@@ -33,22 +35,23 @@ def open(tracking_uri: str | None = None, experiment: str | None = None) -> Mlfl
     uri = resolve_uri(tracking_uri)
     database = database_path(uri)
     if database is None:
-        return _connect(uri, experiment, None)
+        return _connect(uri, experiment, location)
     if creation.is_settled(database, experiment):
-        return _connect(uri, experiment, None)
+        return _connect(uri, experiment, location)
     if experiment is None and creation.is_empty(database):
         raise creation.missing(database)
     with creation.creating(database):
         with asking(f"Cannot create the database {database}", uri):
             creation.make_schema(uri, database)
-        location = artifact_location(database, experiment) if experiment else None
+        if experiment and location is None:
+            location = artifact_location(database, experiment)
         return _connect(uri, experiment, location)
 
 
 def _connect(uri: str, experiment: str | None, location: str | None) -> MlflowStore:
     from mlflow import MlflowClient
 
-    with asking(f"Cannot open {shown(uri)}", uri):
+    with asking(f"Cannot open {strip_url_credentials(uri)}", uri):
         _knock(uri)
         client = MlflowClient(uri)
         experiment_id = _experiment_id(client, uri, experiment, location) if experiment else None
@@ -81,9 +84,10 @@ def _experiment_id(client: MlflowClient, uri: str, name: str, location: str | No
 
 
 def _deleted(uri: str, name: str, experiment_id: str) -> StoreRefused:
+    address = strip_url_credentials(uri)
     return StoreRefused(
-        f"Cannot use the experiment {name!r} of {shown(uri)}.",
+        f"Cannot use the experiment {name!r} of {address}.",
         "It has been deleted, and its name is still taken.",
-        f"Restore it: MLFLOW_TRACKING_URI={shown(uri)} mlflow experiments restore --experiment-id {experiment_id}; "
+        f"Restore it: MLFLOW_TRACKING_URI={address} mlflow experiments restore --experiment-id {experiment_id}; "
         "or choose another name.",
     )

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mlflow_dovetail import names, redact, store
+from mlflow_dovetail.errors import is_interrupt
 from mlflow_dovetail.records import Run, RunStatus
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class SweepCallback(Callback):
         os.environ.pop(names.ENV_PARENT_RUN, None)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """End the parent: FINISHED only when every child is, KILLED when the user stopped the sweep."""
+        """End the parent: FINISHED when every child is and Hydra has no complaint, KILLED after Ctrl-C."""
         if not self._parent_run_id:
             return
         with store.open(self._tracking_uri, self._experiment_name) as runs:
@@ -68,9 +69,9 @@ class SweepCallback(Callback):
 
 
 def _status(children: list[Run], error: BaseException | None) -> RunStatus:
-    if isinstance(error, KeyboardInterrupt):
+    if is_interrupt(error):
         return "KILLED"
-    all_finished = bool(children) and all(child.status == "FINISHED" for child in children)
+    all_finished = all(child.status == "FINISHED" for child in children)
     return "FINISHED" if all_finished and error is None else "FAILED"
 
 

@@ -22,6 +22,7 @@ from {{ cookiecutter.package_name }} import config
 def main() -> None:
     """Write `params.yaml`, or check the one that DVC wrote."""
     try:
+        config.check_syntax()
         if "DVC_EXP_NAME" in os.environ:
             config.load()
         else:

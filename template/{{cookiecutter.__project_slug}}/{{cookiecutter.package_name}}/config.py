@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 CONFIG_DIR = Path("configs")
 PARAMS_FILE = Path("params.yaml")
@@ -125,6 +126,22 @@ def validate(cfg: DictConfig) -> DictConfig:
     return checked
 
 
+def check_syntax() -> None:
+    """Read every file of `configs/`: Hydra shows one that is no YAML as a traceback, and too late for DVC's outputs.
+
+    Raises:
+        ConfigError: Names the file and the line.
+    """
+    for path in sorted(CONFIG_DIR.rglob("*.yaml")):
+        try:
+            OmegaConf.load(path)
+        except (YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f"{path}:{mark.line + 1}" if mark else str(path)
+            reason = " ".join(str(error).replace(str(path.resolve()), path.name).split())
+            raise ConfigError(f"{place}: not valid YAML: {reason}. Correct the file, then run again.") from error
+
+
 def load(path: Path = PARAMS_FILE) -> DictConfig:
     """The validated configuration of a file that `compose` wrote."""
     if not path.exists():
@@ -195,6 +212,12 @@ def _check_ranges(cfg: DictConfig) -> None:
     for key in positive:
         if not OmegaConf.select(cfg, key) > 0:
             raise ConfigError(f"{_where(key, cfg)}: '{key}' must be above 0, not {OmegaConf.select(cfg, key)}.")
+    if cfg.trainer.check_val_every_n_epoch > cfg.trainer.max_epochs or cfg.trainer.limit_val_batches == 0:
+        raise ConfigError(
+            f"{_where('trainer.max_epochs', cfg)}: no validation would run, and '{cfg.callbacks.monitor}' chooses the "
+            "best model. Let 'trainer.check_val_every_n_epoch' be at most 'trainer.max_epochs', and "
+            "'trainer.limit_val_batches' not 0."
+        )
     if cfg.data.val_fraction + cfg.data.test_fraction >= 1:
         raise ConfigError(
             f"{_where('data.val_fraction', cfg)}: 'data.val_fraction' and 'data.test_fraction' leave nothing to train on: "

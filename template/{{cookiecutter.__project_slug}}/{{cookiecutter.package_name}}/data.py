@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -56,26 +57,42 @@ def split(examples: Examples, *, val_fraction: float, test_fraction: float, spli
     return {name: (images[part], labels[part]) for name, part in zip(SPLITS, parts, strict=True)}
 
 
-def save_splits(splits: dict[str, Examples], directory: Path, made_with: dict[str, Any]) -> None:
-    """Write one `.npz` a split, and beside them the settings that they were made with."""
+def save_splits(splits: dict[str, Examples], directory: Path, settings: dict[str, Any]) -> None:
+    """Write one `.npz` a split, and beside them the settings and the raw file that they were made from."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, (images, labels) in splits.items():
         np.savez(directory / f"{name}.npz", images=images, labels=labels)
+    made_with = {"settings": settings, "raw_md5": file_md5(Path(settings["raw"]))}
     (directory / "split.json").write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
 
 
-def load_splits(cfg: dict[str, Any]) -> dict[str, Examples]:
-    """The prepared splits; made in memory where they are missing or were made with other settings.
+def load_splits(cfg: dict[str, Any]) -> tuple[dict[str, Examples], str]:
+    """The prepared splits, and the md5 of the raw file that they were made from.
 
-    So a run outside DVC may change `data.val_fraction` and gets what it asked for, and never writes a DVC output.
+    They are made in memory where they are missing or were made with other settings: so a run outside DVC may change
+    `data.val_fraction` and gets what it asked for, and never writes a DVC output.
+
+    Raises:
+        DataError: The raw file has changed since they were made, or is needed and missing.
     """
-    wanted = {key: cfg[key] for key in SPLIT_KEYS}
-    directory = Path(cfg["prepared"])
-    made_with = directory / "split.json"
-    if made_with.exists() and json.loads(made_with.read_text(encoding="utf-8")) == wanted:
-        return {name: _load_examples(directory / f"{name}.npz") for name in SPLITS}
-    log.warning("%s is missing or was made with other settings: splitting %s in memory.", directory, cfg["raw"])
-    return split(read_raw(wanted.pop("raw")), **wanted)
+    raw, directory = Path(cfg["raw"]), Path(cfg["prepared"])
+    kept = directory / "split.json"
+    made_with = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if made_with.get("settings") == {key: cfg[key] for key in SPLIT_KEYS}:
+        if raw.exists() and file_md5(raw) != made_with["raw_md5"]:
+            raise DataError(f"{directory} was made from another {raw}. Run `dvc repro prepare`, then train again.")
+        return {name: _load_examples(directory / f"{name}.npz") for name in SPLITS}, made_with["raw_md5"]
+    log.warning("%s is missing or was made with other settings: splitting %s in memory.", directory, raw)
+    return split(read_raw(raw), **{key: cfg[key] for key in SPLIT_KEYS if key != "raw"}), file_md5(raw)
+
+
+def file_md5(path: Path) -> str:
+    """The hash by which DVC knows a file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _load_examples(path: Path) -> Examples:
@@ -95,13 +112,15 @@ class DigitsDataModule(pl.LightningDataModule):
         self.save_hyperparameters(logger=False)
         self.data = data
         self.splits: dict[str, TensorDataset] = {}
+        self.raw_md5 = ""
 
     def setup(self, stage: str) -> None:
         """Load the splits once."""
         if not self.splits:
+            arrays, self.raw_md5 = load_splits(self.data)
             self.splits = {
                 name: TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
-                for name, (images, labels) in load_splits(self.data).items()
+                for name, (images, labels) in arrays.items()
             }
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -13,7 +13,7 @@ def main() -> None:
     """Read, check, split and write."""
     try:
         data = config.load().data
-        made_with = {key: data[key] for key in SPLIT_KEYS}
+        settings = {key: data[key] for key in SPLIT_KEYS}
         splits = split(
             read_raw(data.raw),
             val_fraction=data.val_fraction,
@@ -22,7 +22,7 @@ def main() -> None:
         )
     except (config.ConfigError, DataError) as error:
         sys.exit(f"The data was not prepared. {error}")
-    save_splits(splits, Path(data.prepared), made_with)
+    save_splits(splits, Path(data.prepared), settings)
     print(", ".join(f"{name}: {len(labels)}" for name, (_, labels) in splits.items()), f"-> {data.prepared}")
 
 

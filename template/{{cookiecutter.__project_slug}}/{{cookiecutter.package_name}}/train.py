@@ -17,6 +17,7 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.lightning import DovetailLogger
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -38,6 +39,8 @@ def main(cfg: DictConfig) -> float:
         return train(config.validate(cfg), Path(HydraConfig.get().runtime.output_dir))
     except (config.ConfigError, DataError) as error:
         sys.exit(f"Nothing was trained. {error}")
+    except DovetailError as error:
+        sys.exit(f"The run could not be recorded. {error}")
 
 
 def train(cfg: DictConfig, output_dir: Path) -> float:
@@ -48,42 +51,35 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
     data.setup("fit")
     model = DigitClassifier(values["model"])
 
-    logger = DovetailLogger(
+    with DovetailLogger(
         experiment_name=cfg.logger.experiment_name,
         tracking_uri=cfg.logger.tracking_uri,
         run_name=cfg.name,
         tags=values["tags"],
         notes=cfg.notes,
-    )
-    logger.log_config(values)
-    logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training")
+    ) as logger:
+        logger.log_config(values)
+        logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
 
-    checkpoint = ModelCheckpoint(
-        dirpath=output_dir / "checkpoints",
-        filename="best",
-        monitor=cfg.callbacks.monitor,
-        mode=cfg.callbacks.mode,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    trainer = pl.Trainer(
-        **values["trainer"],
-        logger=logger,
-        callbacks=[checkpoint, *callbacks(cfg.callbacks)],
-        default_root_dir=output_dir,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
+        kept = {"dirpath": output_dir / "checkpoints", "enable_version_counter": False}
+        best = ModelCheckpoint(filename="best", monitor=cfg.callbacks.monitor, mode=cfg.callbacks.mode, **kept)
+        last = ModelCheckpoint(filename="last", **kept)  # `save_last` would keep the epoch of the last improvement
+        trainer = pl.Trainer(
+            **values["trainer"],
+            logger=logger,
+            callbacks=[best, last, *callbacks(cfg.callbacks)],
+            default_root_dir=output_dir,
+        )
+        trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
 
-    best = DigitClassifier.load_from_checkpoint(checkpoint.best_model_path, map_location="cpu")
-    example = data.splits["val"][:4][0]
-    logger.log_torch_model(best.network, example, registered_name=cfg.logger.register)
-
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    score = float(checkpoint.best_model_score)
-    if trainer.is_global_zero:
-        shutil.copyfile(checkpoint.best_model_path, output_dir / "model.ckpt")
-        write_json(output_dir / "metrics.json", {**metrics, f"best/{cfg.callbacks.monitor}": score})
-        logger.write_link(output_dir)
+        score = float(best.best_model_score)
+        if trainer.is_global_zero:
+            metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            write_json(output_dir / "metrics.json", {**metrics, f"best/{cfg.callbacks.monitor}": score})
+            shutil.copyfile(best.best_model_path, output_dir / "model.ckpt")
+            logger.write_link(output_dir)
+            trained = DigitClassifier.load_from_checkpoint(output_dir / "model.ckpt", map_location="cpu")
+            logger.log_torch_model(trained.network, data.splits["val"][:4][0], registered_name=cfg.logger.register)
     log.info("%s %.4f (best), run %s", cfg.callbacks.monitor, score, logger.run_id)
     return score
 
@@ -103,4 +99,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # Tensor cores for float32 matrix products where the GPU has them; no effect elsewhere.
     torch.set_float32_matmul_precision("high")
+    try:
+        config.check_syntax()
+    except config.ConfigError as error:
+        sys.exit(f"Nothing was trained. {error}")
     main()
