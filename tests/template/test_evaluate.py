@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+
+from .project import Project
 
 WORKING = "        scores = self(images)\n"
 BROKEN = '        if stage == "test":\n            raise ValueError("the test is wrong")\n' + WORKING
@@ -42,15 +46,26 @@ def test_without_its_input_it_says_what_to_run(trained, tmp_path, missing):
     assert "Traceback" not in done.output
 
 
-def test_a_run_of_another_machine_is_named(trained, tmp_path):
-    """A colleague has model.ckpt and mlflow_run.json from the repository, and no run of that id."""
-    project = trained.project
-    for name in ("mlflow_run.json", "model.ckpt"):
-        (tmp_path / name).write_bytes((project.path / name).read_bytes())
-    other = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    done = project.attempt(*project.module("evaluate", "--run-dir", str(tmp_path)), **other)
-    assert done.code != 0
-    assert "Nothing was evaluated" in done.output
-    assert "MLFLOW_TRACKING_URI" in done.output
-    assert "dvc repro" in done.output
+def test_a_colleague_without_the_run_evaluates_and_is_told(trained, tmp_path):
+    """A clone has the model and the link, and no store with the run: the results are good without it."""
+    owner = trained.project
+    owner.git("clone", "--quiet", ".", str(tmp_path / "colleague"))
+    colleague = Project(tmp_path / "colleague", owner.environment)
+    shutil.copyfile(owner.path / "model.ckpt", colleague.path / "model.ckpt")
+    shutil.copytree(owner.path / "data" / "prepared", colleague.path / "data" / "prepared")
+    (colleague.path / "evaluation.json").unlink()
+    done = colleague.run(*colleague.module("evaluate"))
+    assert "The results are written to evaluation.json and not added to the run. There is no database" in done.output
     assert "Traceback" not in done.output
+    assert colleague.json("evaluation.json") == owner.json("evaluation.json")
+    assert not (colleague.path / "mlflow.db").exists()
+    assert colleague.git("status", "--porcelain") == ""
+
+
+def test_the_links_store_counts_and_not_the_environments(trained, tmp_path):
+    """The run is where it was made, wherever new runs go now."""
+    project = trained.project
+    before = project.store.metric_history(project.run_id, "test/acc")
+    project.run(*project.module("evaluate"), MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert len(project.store.metric_history(project.run_id, "test/acc")) == len(before) + 1
+    assert not (tmp_path / "mlflow.db").exists()
