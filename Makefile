@@ -1,4 +1,4 @@
-# The same two commands as `python3 make.py`, which needs no make.
+# The same commands as `python3 make.py`, which needs no make.
 .PHONY: demo test lock
 demo test lock:
 	python3 make.py $@

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The two commands of this repository, on any system, with nothing but Python 3.10, pip and git.
+"""The commands of this repository, on any system, with nothing but Python 3.10, pip and git.
 
 python3 make.py demo            bake a project, train it with `dvc repro`, show its run
 python3 make.py test            lint, types and all tests; `python3 make.py test -k store` passes the rest to pytest
@@ -84,9 +84,11 @@ def demo(into: Path) -> None:
     run_id = json.loads((project / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"]
     say(f"The run: dovetail show {run_id}")
     run([bin_dir / "dovetail", "show", run_id], project)
-    say("To see it in the browser:")
-    print(f'\n  cd "{project}"\n  "{bin_dir / "mlflow"}" ui\n', flush=True)
-    print("and open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning", flush=True)
+    activate = f'"{bin_dir / "activate"}"' if os.name == "nt" else f'. "{bin_dir / "activate"}"'
+    variable = "set" if os.name == "nt" else "export"
+    say("To see it in the browser, and to go on as the project's README says:")
+    print(f'\n  cd "{project}"\n  {activate}\n  {variable} MLFLOW_DISABLE_TELEMETRY=true\n  mlflow ui\n')
+    print(f"and open http://127.0.0.1:5000/#/experiments/1/runs/{run_id}?workflowType=machine_learning", flush=True)
 
 
 def test(pytest_arguments: list[str]) -> None:

@@ -37,10 +37,11 @@ def test_the_demo_trains_and_shows_its_run(clone, shell, tmp_path):
     run_id = json.loads((project / "mlflow_run.json").read_text())["run_id"]
     assert re.search(rf"dovetail show {run_id}", printed)
     _, _, last = printed.rpartition("==>")
-    command = [line.strip() for line in last.splitlines() if line.startswith("  ")]
-    # What it printed as the way to the browser opens the page; and the dovetail of the demo finds the run.
-    assert command[1].endswith('" ui')
-    shell([[command[0], "look_at_ui " + command[1]]], tmp_path)
+    commands = [line.strip() for line in last.splitlines() if line.startswith("  ")]
+    # What it printed as the way to the browser opens the page, and finds this environment's programs.
+    assert commands[-1] == "mlflow ui"
+    shell([[*commands[:-1], "dvc status", commands[-1]]], tmp_path)
+    assert f"runs/{run_id}?workflowType=machine_learning" in last
 
 
 def test_the_other_commands_run_as_they_stand(clone, shell, tmp_path, own_programs, monkeypatch):

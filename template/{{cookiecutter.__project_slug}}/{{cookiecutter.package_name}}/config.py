@@ -187,7 +187,8 @@ def _where(key: str, cfg: DictConfig) -> str:
     """The config files that set `key` to the value in `cfg`, with the line; else where a value can come from."""
     value = OmegaConf.select(cfg, key) if key else None
     places = [f"{path}:{line}" for path, line in _definitions(key, value)]
-    return ", ".join(places) or "command line or params.yaml"
+    written = OmegaConf.load(PARAMS_FILE) if not places and PARAMS_FILE.exists() else None
+    return ", ".join(places) or (str(PARAMS_FILE) if _sets(written, key, value) else "command line")
 
 
 def _definitions(key: str, value: Any) -> Iterator[tuple[Path, int]]:

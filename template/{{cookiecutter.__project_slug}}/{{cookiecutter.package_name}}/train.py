@@ -73,6 +73,7 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
 
         score = float(best.best_model_score)
+        logger.log_metrics({f"best/{cfg.callbacks.monitor}": score}, trainer.global_step)
         if trainer.is_global_zero:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
             write_json(output_dir / "metrics.json", {**metrics, f"best/{cfg.callbacks.monitor}": score})
