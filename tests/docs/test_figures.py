@@ -1,0 +1,28 @@
+"""The programs that print the figures run, in their smallest size."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"`python (tests/benchmarks/\w+\.py)([^`]*)`", FIGURES)
+SMALLEST = {"bake": ["1"], "import_time": ["--runs", "1"], "pipeline": ["1"], "provider": ["--files", "100"]}
+
+
+def test_every_benchmark_has_its_figures():
+    assert {Path(program).stem for program, _ in COMMANDS} == {path.stem for path in ROOT.glob("tests/benchmarks/*.py")}
+
+
+@pytest.mark.parametrize("program", sorted({program for program, _ in COMMANDS}))
+def test_it_prints_its_table(program):
+    command = [sys.executable, ROOT / program, *SMALLEST[Path(program).stem]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if re.search(r"\d", line)]
+    assert rows, done.stdout
