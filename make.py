@@ -103,7 +103,7 @@ def test(pytest_arguments: list[str]) -> None:
         run([bin_dir / "mypy", "--cache-dir", environments() / "mypy"], ROOT)
     say("Tests: pytest")
     # A process a core, and so one thread each: small models are no faster with more.
-    arguments = pytest_arguments or ["--numprocesses", "auto", "--dist", "loadfile"]
+    arguments = pytest_arguments or ["--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
     run([bin_dir / "python", "-m", "pytest", *arguments], ROOT, PATH=path, OMP_NUM_THREADS="1")
 
 

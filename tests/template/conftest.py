@@ -26,6 +26,8 @@ def project_environment(bake_environment: dict[str, str], tmp_path_factory: pyte
         "DVC_GLOBAL_CONFIG_DIR": str(config / "global"),
         "DVC_SYSTEM_CONFIG_DIR": str(config / "system"),
         "DVC_SITE_CACHE_DIR": str(config / "site"),
+        # A thread a training: two at once on two cores, each with two threads, take three times as long.
+        "OMP_NUM_THREADS": "1",
     }
     return {**kept, **own}
 
