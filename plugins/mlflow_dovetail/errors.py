@@ -3,7 +3,11 @@
 DovetailError
 ├── RunNotFound         no run, or more than one, answers to what was given
 ├── StoreUnavailable    the tracking store cannot be opened
-└── StoreRefused        the tracking store answered, and said no
+├── StoreRefused        the tracking store answered, and said no
+├── RunFolderInvalid    a folder is no run folder, or cannot be written
+├── RunFolderBusy       another process writes or sends the run folder
+├── Offline             a read that needs the store, while the run has none
+└── Degraded            under DOVETAIL_STRICT=1: something could not be recorded
 """
 
 from __future__ import annotations
@@ -40,6 +44,22 @@ class StoreUnavailable(DovetailError):
 
 class StoreRefused(DovetailError):
     """The tracking store answered and did not take what was sent."""
+
+
+class RunFolderInvalid(DovetailError):
+    """A folder is not a run folder of a version that is known, or it cannot be written."""
+
+
+class RunFolderBusy(DovetailError):
+    """Another process writes or sends the run folder at this moment."""
+
+
+class Offline(DovetailError):
+    """Something was to be read from the store while the run is recorded offline."""
+
+
+class Degraded(DovetailError):
+    """Something could not be recorded; raised only under `DOVETAIL_STRICT=1`, counted in a tag otherwise."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

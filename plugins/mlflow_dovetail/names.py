@@ -25,6 +25,13 @@ TAG_DVC_EXPERIMENT = "dovetail.dvc.experiment"
 TAG_DVC_BASELINE_REV = "dovetail.dvc.baseline_rev"
 TAG_SWEEP = "dovetail.sweep"
 TAG_STATUS_PREFIX = "dovetail.status."
+TAG_STATUS_JOURNAL = TAG_STATUS_PREFIX + "journal"
+TAG_END_CAUSE = "dovetail.end.cause"
+TAG_ATTEMPT = "dovetail.attempt"
+TAG_BEST = "dovetail.best"
+TAG_NONFINITE = "dovetail.nonfinite"
+TAG_RENAMED = "dovetail.renamed"
+TAG_CHANGED_PARAMS = "dovetail.changed_params"
 
 # MLflow's own tags that Dovetail sets.
 TAG_MLFLOW_RUN_NAME = "mlflow.runName"
@@ -34,15 +41,27 @@ TAG_MLFLOW_PARENT = "mlflow.parentRunId"
 # Artifacts, relative to the run's artifact root.
 ARTIFACT_CONFIG = "config"
 ARTIFACT_CHECKPOINTS = "checkpoints"
+ARTIFACT_CONSOLE = "console.log"
+ARTIFACT_REQUIREMENTS = "environment/requirements.txt"
+ARTIFACT_HOST = "environment/host.json"
+ARTIFACT_TRACEBACK = "traceback.txt"
+ARTIFACT_IMAGES = "images"
+ARTIFACT_FIGURES = "figures"
+
+# Metrics.
+METRIC_BEST_PREFIX = "best/"
 
 # Files in a project.
 RUN_LINK_FILE = "mlflow_run.json"
 DATABASE_FILE = "mlflow.db"
 ARTIFACT_ROOT = "mlartifacts"
+DOVETAIL_FOLDER = ".dovetail"
 
 # Environment variables.
 ENV_DISABLED = "DOVETAIL_DISABLED"
 ENV_STRICT = "DOVETAIL_STRICT"
+ENV_OFFLINE = "DOVETAIL_OFFLINE"
+ENV_DIR = "DOVETAIL_DIR"
 ENV_PARENT_RUN = "DOVETAIL_PARENT_RUN"
 ENV_TRACKING_URI = "MLFLOW_TRACKING_URI"
 ENV_DVC_ROOT = "DVC_ROOT"

@@ -54,7 +54,7 @@ class Run:
     """A run as the store had it at one moment.
 
     `token` is None on a run that Dovetail did not create. `end_time_ms` is None while the run is RUNNING.
-    `metrics` holds the value at the largest step of each key.
+    `metrics` holds the value at the largest step of each key, `metric_steps` that step.
     """
 
     run_id: str
@@ -68,5 +68,6 @@ class Run:
     artifact_uri: str
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    metric_steps: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[DatasetInput, ...] = ()

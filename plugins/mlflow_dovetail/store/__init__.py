@@ -5,5 +5,6 @@ from mlflow_dovetail.store.contract import RunStore
 from mlflow_dovetail.store.memory_store import MemoryStore
 from mlflow_dovetail.store.mlflow_store import MlflowStore
 from mlflow_dovetail.store.opening import open
+from mlflow_dovetail.store.reach import is_reachable
 
-__all__ = ["MemoryStore", "MlflowStore", "RunStore", "open", "project_root", "resolve_uri"]
+__all__ = ["MemoryStore", "MlflowStore", "RunStore", "is_reachable", "open", "project_root", "resolve_uri"]

@@ -90,6 +90,16 @@ class RunStore(Protocol):
             StoreRefused: `path` is not a file.
         """
 
+    def read_artifact(self, run_id: str, path: str, into: Path) -> Path:
+        """Copy one of the run's files to `into`/`path`.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            StoreRefused: The run has no such file.
+        """
+
     def list_artifacts(self, run_id: str) -> list[Artifact]:
         """Every file of the run, in all folders, sorted by path."""
 

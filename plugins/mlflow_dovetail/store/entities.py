@@ -32,6 +32,7 @@ def to_record(run: entities.Run, experiment_name: str) -> Run:
         artifact_uri=info.artifact_uri,
         params=dict(data.params),
         metrics=dict(data.metrics),
+        metric_steps={metric.key: metric.step for metric in data._metric_objs},
         tags=dict(data.tags),
         inputs=tuple(_from_dataset_input(one) for one in inputs),
     )

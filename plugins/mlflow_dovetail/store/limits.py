@@ -26,6 +26,15 @@ def cut_params(params: Mapping[str, str]) -> dict[str, str]:
     return {key: value[: names.MAX_PARAM_LENGTH] for key, value in params.items()}
 
 
+def no_such_artifact(run_id: str, path: str) -> StoreRefused:
+    """The error for a file that the run does not have."""
+    return StoreRefused(
+        f"Cannot read {path} of the run {run_id}.",
+        "The run has no such file.",
+        f"`dovetail show {run_id}` lists what it has.",
+    )
+
+
 def require_file(path: Path, run_id: str) -> None:
     """Refuse what is not one file.
 

@@ -17,7 +17,7 @@ from mlflow_dovetail import names
 from mlflow_dovetail.errors import RunNotFound, StoreRefused
 from mlflow_dovetail.records import Artifact, DatasetInput, MetricPoint, Run, RunStatus
 from mlflow_dovetail.store.finding import is_id_prefix, the_only_one
-from mlflow_dovetail.store.limits import cut_params, cut_tags, require_file
+from mlflow_dovetail.store.limits import cut_params, cut_tags, no_such_artifact, require_file
 
 # mlflow.utils.validation, the names of metrics, params and tags.
 _NAME = re.compile(r"[/\w.\- :]*")
@@ -103,7 +103,12 @@ class MemoryStore:
             for point in points:
                 stored = replace(point, value=_storable(point.value))
                 entry.points.setdefault(point.key, {})[repr(stored)] = stored
-            entry.run = replace(entry.run, metrics={key: _last(known.values()) for key, known in entry.points.items()})
+            last = {key: _last(known.values()) for key, known in entry.points.items()}
+            entry.run = replace(
+                entry.run,
+                metrics={key: point.value for key, point in last.items()},
+                metric_steps={key: point.step for key, point in last.items()},
+            )
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         with self._entry(run_id) as entry:
@@ -128,6 +133,15 @@ class MemoryStore:
         require_file(path, run_id)
         with self._entry(run_id) as entry:
             entry.artifacts[f"{artifact_path}/{path.name}" if artifact_path else path.name] = path.read_bytes()
+
+    def read_artifact(self, run_id: str, path: str, into: Path) -> Path:
+        with self._entry(run_id) as entry:
+            if path not in entry.artifacts:
+                raise no_such_artifact(run_id, path)
+            copy = into / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(entry.artifacts[path])
+            return copy
 
     def list_artifacts(self, run_id: str) -> list[Artifact]:
         with self._entry(run_id) as entry:
@@ -171,8 +185,8 @@ def _storable(value: float) -> float:
     return value if value != value else max(-largest, min(largest, value))
 
 
-def _last(points: Iterable[MetricPoint]) -> float:
-    return max(points, key=lambda point: (point.step, point.timestamp_ms, point.value)).value
+def _last(points: Iterable[MetricPoint]) -> MetricPoint:
+    return max(points, key=lambda point: (point.step, point.timestamp_ms, point.value))
 
 
 def _check_names(run_id: str, keys: Sequence[str] | Mapping[str, str]) -> None:

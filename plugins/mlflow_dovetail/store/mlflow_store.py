@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from mlflow_dovetail.errors import StoreRefused, StoreUnavailable
 from mlflow_dovetail.records import Artifact, DatasetInput, MetricPoint, Run, RunStatus
 from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.store import entities
-from mlflow_dovetail.store.asking import UPLOAD_TIMEOUT_SECONDS, asking
+from mlflow_dovetail.store.asking import TIMEOUT_SECONDS, UPLOAD_TIMEOUT_SECONDS, asking
 from mlflow_dovetail.store.finding import is_id_prefix, the_only_one
-from mlflow_dovetail.store.limits import batches, cut_params, cut_tags, require_file
+from mlflow_dovetail.store.limits import batches, cut_params, cut_tags, no_such_artifact, require_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,10 +34,22 @@ class MlflowStore:
         client: MLflow's client, with an explicit URI.
         experiment: The name of the experiment that the store is bound to; None to read only.
         experiment_id: Its id.
+        timeout_seconds: For each request but uploads and downloads.
+        retries: After the first try of each request.
     """
 
-    def __init__(self, client: MlflowClient, experiment: str | None = None, experiment_id: str | None = None) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment: str | None = None,
+        experiment_id: str | None = None,
+        *,
+        timeout_seconds: int = TIMEOUT_SECONDS,
+        retries: int = 1,
+    ) -> None:
         self._client = client
+        self._timeout_seconds = timeout_seconds
+        self._retries = retries
         self._uri: str = client.tracking_uri
         self._experiment = experiment
         self._experiment_id = experiment_id
@@ -73,7 +85,7 @@ class MlflowStore:
             return self._first_with(token) or self._create(wanted, name, start_time_ms)
 
     def get_run(self, run_id: str) -> Run:
-        with asking(f"Cannot read the run {run_id}", self._uri):
+        with self._asking(f"Cannot read the run {run_id}"):
             run = self._client.get_run(run_id)
             return entities.to_record(run, self._experiment_name(run.info.experiment_id))
 
@@ -90,7 +102,7 @@ class MlflowStore:
         return self._search(f"tags.`{tag}` = {entities.quoted(value)}")
 
     def metric_history(self, run_id: str, key: str) -> list[MetricPoint]:
-        with asking(f"Cannot read the metric {key!r} of the run {run_id}", self._uri):
+        with self._asking(f"Cannot read the metric {key!r} of the run {run_id}"):
             self._client.get_run(run_id)  # an unknown run has an empty history in MLflow, not an error
             history = self._client.get_metric_history(run_id, key)
         points = [MetricPoint(point.key, point.value, point.step, point.timestamp) for point in history]
@@ -98,36 +110,40 @@ class MlflowStore:
 
     def log_metrics(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         for batch in batches(points, names.MAX_METRICS_PER_BATCH):
-            with asking(f"Cannot log {len(batch)} metric values to the run {run_id}", self._uri):
+            with self._asking(f"Cannot log {len(batch)} metric values to the run {run_id}"):
                 self._client.log_batch(run_id, metrics=entities.metrics(batch))
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         for batch in batches(list(cut_params(params).items()), names.MAX_PARAMS_PER_BATCH):
-            with asking(f"Cannot log params to the run {run_id}", self._uri):
+            with self._asking(f"Cannot log params to the run {run_id}"):
                 self._client.log_batch(run_id, params=entities.params(batch))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         for batch in batches(list(cut_tags(tags).items()), names.MAX_TAGS_PER_BATCH):
-            with asking(f"Cannot set tags of the run {run_id}", self._uri):
+            with self._asking(f"Cannot set tags of the run {run_id}"):
                 self._client.log_batch(run_id, tags=entities.tags(batch))
 
     def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
-        with asking(f"Cannot log the datasets of the run {run_id}", self._uri):
+        with self._asking(f"Cannot log the datasets of the run {run_id}"):
             self._client.log_inputs(run_id, datasets=[entities.dataset_input(one) for one in inputs])
 
     def log_artifact(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         require_file(path, run_id)
-        with asking(
-            f"Cannot store {path.name} with the run {run_id}", self._uri, timeout_seconds=UPLOAD_TIMEOUT_SECONDS
-        ):
+        with self._asking(f"Cannot store {path.name} with the run {run_id}", timeout_seconds=UPLOAD_TIMEOUT_SECONDS):
             self._client.log_artifact(run_id, str(path), artifact_path)
 
+    def read_artifact(self, run_id: str, path: str, into: Path) -> Path:
+        if path not in {file.path for file in self._listed(run_id, path.rpartition("/")[0])}:
+            raise no_such_artifact(run_id, path)
+        with self._asking(f"Cannot read {path} of the run {run_id}", timeout_seconds=UPLOAD_TIMEOUT_SECONDS):
+            return Path(self._client.download_artifacts(run_id, path, str(into)))
+
     def list_artifacts(self, run_id: str) -> list[Artifact]:
-        with asking(f"Cannot list the artifacts of the run {run_id}", self._uri):
+        with self._asking(f"Cannot list the artifacts of the run {run_id}"):
             return sorted(self._files(run_id, None), key=lambda file: file.path)
 
     def set_status(self, run_id: str, status: RunStatus, *, end_time_ms: int | None = None) -> None:
-        with asking(f"Cannot set the status of the run {run_id}", self._uri):
+        with self._asking(f"Cannot set the status of the run {run_id}"):
             if status == "RUNNING":
                 self._client.update_run(run_id, status)
             else:
@@ -148,10 +164,20 @@ class MlflowStore:
     ) -> None:
         self.close()
 
+    def _asking(
+        self, what: str, *, timeout_seconds: int | None = None, retries: int | None = None
+    ) -> AbstractContextManager[None]:
+        return asking(
+            what,
+            self._uri,
+            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            retries=self._retries if retries is None else retries,
+        )
+
     def _create(self, tags: dict[str, str], name: str | None, start_time_ms: int | None) -> Run:
         start = int(time.time() * 1000) if start_time_ms is None else start_time_ms
         # No retries: MLflow would repeat a request whose answer was lost, and make a second run.
-        with asking(f"Cannot create a run in the experiment {self._experiment!r}", self._uri, retries=0), _own_chance():
+        with self._asking(f"Cannot create a run in the experiment {self._experiment!r}", retries=0), _own_chance():
             run = self._client.create_run(str(self._experiment_id), start, tags, name)
         return entities.to_record(run, self._experiment or "")
 
@@ -160,7 +186,7 @@ class MlflowStore:
         return next(iter(self._search(where, [str(self._experiment_id)])), None)
 
     def _search(self, where: str, experiment_ids: Sequence[str] | None = None, at_most: int | None = None) -> list[Run]:
-        with asking("Cannot search for runs", self._uri):
+        with self._asking("Cannot search for runs"):
             ids = list(experiment_ids or self._all_experiments())
             found: list[Run] = []
             page: str | None = None
@@ -188,6 +214,11 @@ class MlflowStore:
         if experiment_id not in self._experiment_names:
             self._experiment_names[experiment_id] = self._client.get_experiment(experiment_id).name
         return self._experiment_names[experiment_id]
+
+    def _listed(self, run_id: str, folder: str) -> list[Artifact]:
+        with self._asking(f"Cannot list the artifacts of the run {run_id}"):
+            entries = self._client.list_artifacts(run_id, folder or None)
+        return [Artifact(entry.path, entry.file_size) for entry in entries if not entry.is_dir]
 
     def _files(self, run_id: str, folder: str | None) -> list[Artifact]:
         found: list[Artifact] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,14 +13,20 @@ from mlflow_dovetail.store import creation
 from mlflow_dovetail.store.address import artifact_location, database_path, resolve_uri
 from mlflow_dovetail.store.asking import TIMEOUT_SECONDS, asking
 from mlflow_dovetail.store.mlflow_store import MlflowStore
+from mlflow_dovetail.store.reach import DATABASE_PORTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
-
-def open(tracking_uri: str | None = None, experiment: str | None = None, location: str | None = None) -> MlflowStore:
+def open(
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+    location: str | None = None,
+    *,
+    timeout_seconds: int = TIMEOUT_SECONDS,
+    retries: int = 1,
+) -> MlflowStore:
     """Open the project's store, or the one that is named.
 
     Args:
@@ -27,6 +34,8 @@ def open(tracking_uri: str | None = None, experiment: str | None = None, locatio
         experiment: The experiment in which runs are created, made on first use with an absolute artifact location
             beside a sqlite database; a server chooses its own. None opens the store for reading and makes nothing.
         location: The URI of another artifact location, for an experiment that is made now.
+        timeout_seconds: For each request but uploads and downloads.
+        retries: After the first try of each request.
 
     Raises:
         StoreUnavailable: The store does not answer, cannot be made, or is not there to be read.
@@ -34,10 +43,11 @@ def open(tracking_uri: str | None = None, experiment: str | None = None, locatio
     """
     uri = resolve_uri(tracking_uri)
     database = database_path(uri)
+    connect = partial(_connect, uri, experiment, location, timeout_seconds, retries)
     if database is None:
-        return _connect(uri, experiment, location)
+        return connect()
     if creation.is_settled(database, experiment):
-        return _connect(uri, experiment, location)
+        return connect()
     if experiment is None and creation.is_empty(database):
         raise creation.missing(database)
     with creation.creating(database):
@@ -45,23 +55,23 @@ def open(tracking_uri: str | None = None, experiment: str | None = None, locatio
             creation.make_schema(uri, database)
         if experiment and location is None:
             location = artifact_location(database, experiment)
-        return _connect(uri, experiment, location)
+        return _connect(uri, experiment, location, timeout_seconds, retries)
 
 
-def _connect(uri: str, experiment: str | None, location: str | None) -> MlflowStore:
+def _connect(uri: str, experiment: str | None, location: str | None, timeout_seconds: int, retries: int) -> MlflowStore:
     from mlflow import MlflowClient
 
-    with asking(f"Cannot open {strip_url_credentials(uri)}", uri):
+    with asking(f"Cannot open {strip_url_credentials(uri)}", uri, timeout_seconds=timeout_seconds, retries=retries):
         _knock(uri)
         client = MlflowClient(uri)
         experiment_id = _experiment_id(client, uri, experiment, location) if experiment else None
-    return MlflowStore(client, experiment, experiment_id)
+    return MlflowStore(client, experiment, experiment_id, timeout_seconds=timeout_seconds, retries=retries)
 
 
 def _knock(uri: str) -> None:
     """Fail now where no database server listens: MLflow would try ten times, for 100 s (3.17)."""
     parts = urlsplit(uri)
-    port = parts.port or _DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    port = parts.port or DATABASE_PORTS.get(parts.scheme.partition("+")[0])
     if port and parts.hostname and not parts.scheme.startswith("http"):
         socket.create_connection((parts.hostname, port), TIMEOUT_SECONDS).close()
 

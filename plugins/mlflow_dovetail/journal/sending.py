@@ -1,0 +1,321 @@
+"""Sending a run folder to a store: in order, each point exactly once, from where the last sending stopped."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlflow_dovetail import names
+from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreRefused, StoreUnavailable
+from mlflow_dovetail.journal import staging
+from mlflow_dovetail.journal.entries import File, decode
+from mlflow_dovetail.journal.progress import Progress, captured_files, is_complete
+from mlflow_dovetail.journal.translate import Outgoing, best_points, told, translate
+from mlflow_dovetail.records import MetricPoint, RunStatus
+from mlflow_dovetail.run_folder import RunFolder, SegmentReader
+from mlflow_dovetail.store import RunStore
+
+_POINTS_AT_ONCE = 5000
+_KEPT_BYTES = 1 << 20
+
+
+class OutOfTime(Exception):
+    """The time that was given has passed; what has been sent is acknowledged."""
+
+
+class Sender:
+    """Sends one run folder to one store. Only one at a time may do that: hold `sending(folder)`.
+
+    Args:
+        folder: Of the run.
+        store: Bound to the run's experiment.
+        deadline: On `time.monotonic()`, after which `send` raises `OutOfTime` at the next step.
+        on_progress: Called with a line of what has been sent.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        store: RunStore,
+        *,
+        deadline: float = float("inf"),
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.store = store
+        self.progress = Progress.load(folder, store.uri)
+        self._deadline = deadline
+        self._on_progress = on_progress or (lambda _: None)
+
+    def send(self) -> bool:
+        """Send all that is there now.
+
+        Returns:
+            Whether the run is complete in the store: every writer has ended, every file is there, the status is true.
+
+        Raises:
+            StoreUnavailable: The store does not answer. Nothing is lost; send again.
+            RunNotFound: The run has been deleted there.
+            OutOfTime: The deadline has passed.
+        """
+        try:
+            self._open_run()
+            for number in self.folder.segments():
+                self._send_segment(number)
+            self._send_captured()
+            self._send_files()
+            self._settle()
+            return is_complete(self.folder, self.progress)
+        except BaseException:
+            # What was translated and not acknowledged is translated again.
+            self.progress = Progress.load(self.folder, self.store.uri)
+            raise
+
+    def _open_run(self) -> None:
+        progress = self.progress
+        if progress.run_id:
+            return
+        about = self.folder.describe()
+        if about.run_id and progress.uri == about.tracking_uri:
+            run = self.store.get_run(about.run_id)
+        else:
+            run = self.store.create_run(
+                about.token, name=about.name, tags=about.tags, start_time_ms=about.start_time_ms
+            )
+        progress.run_id, progress.status = run.run_id, run.status
+        progress.last_steps = {**run.metric_steps, **progress.last_steps}
+        progress.save(self.folder)
+
+    def _send_segment(self, number: int) -> None:
+        segment = str(number)
+        path = self.folder.segment(number)
+        reader = SegmentReader(path, self.progress.offsets.get(segment, 0))
+        ended = self.folder.life(number) == "dead"
+        more = True
+        while more:
+            outgoing, before = Outgoing(), reader.offset
+            more = self._fill(outgoing, reader, segment, ended)
+            if reader.damaged_bytes:
+                cause = f"{reader.damaged_bytes} bytes of segment {segment} of the journal cannot be read"
+                self.progress.troubles[cause] = 1
+            if reader.offset == before:
+                break
+            self._put(outgoing)
+            self.progress.offsets[segment] = reader.offset
+            self._apply_ending(number)
+            self.progress.save(self.folder)
+        self._apply_ending(number)
+
+    def _fill(self, outgoing: Outgoing, reader: SegmentReader, segment: str, ended: bool) -> bool:
+        """Translate entries until there are enough; whether there may be more."""
+        before = reader.offset
+        for payload in reader.read(ended=ended):
+            try:
+                translate(decode(payload), segment, self.progress, outgoing)
+            except msgspec.DecodeError:
+                cause = "entries of the journal are of a kind that this version does not know"
+                self.progress.troubles[cause] = self.progress.troubles.get(cause, 0) + 1
+            if len(outgoing.points) >= _POINTS_AT_ONCE:
+                return True
+        return reader.offset > before
+
+    def _apply_ending(self, number: int) -> None:
+        attempt, ending = self.progress.attempts.get(str(number)), self.folder.ending(number)
+        if attempt and ending and not attempt.closed:
+            attempt.closed = True
+            if attempt.status is None:
+                attempt.status, attempt.cause, attempt.time_ms = ending.status, ending.cause, ending.time_ms
+
+    def _put(self, outgoing: Outgoing) -> None:
+        run_id = self.progress.run_id
+        for start in range(0, len(outgoing.points), names.MAX_METRICS_PER_BATCH):
+            self._check_time()
+            self._put_points(outgoing.points[start : start + names.MAX_METRICS_PER_BATCH])
+        if outgoing.params:
+            self._put_params(outgoing.params)
+        if outgoing.tags:
+            self._or_trouble("tags", lambda: self.store.set_tags(run_id, outgoing.tags))
+        if outgoing.inputs:
+            self._or_trouble("datasets", lambda: self.store.log_inputs(run_id, outgoing.inputs))
+        if outgoing.points:
+            self._on_progress(f"{len(outgoing.points)} values")
+
+    def _put_points(self, points: Sequence[MetricPoint]) -> None:
+        try:
+            self.store.log_metrics(self.progress.run_id, points)
+        except StoreRefused as error:
+            if len(points) == 1:
+                self._trouble(f"{points[0].key} at step {points[0].step}: {error.why}")
+                return
+            middle = len(points) // 2
+            self._put_points(points[:middle])
+            self._put_points(points[middle:])
+
+    def _put_params(self, params: dict[str, str]) -> None:
+        """Params that another attempt has set otherwise keep the first value; the new one is told in a tag."""
+        try:
+            self.store.log_params(self.progress.run_id, params)
+        except StoreRefused:
+            run = self.store.get_run(self.progress.run_id)
+            changed = {key: value for key, value in params.items() if run.params.get(key, value) != value}
+            self._or_trouble(
+                "params",
+                lambda: self.store.log_params(
+                    run.run_id, {key: value for key, value in params.items() if key not in run.params}
+                ),
+            )
+            if changed:
+                attempt = str(self.progress.trainings[-1].number if self.progress.trainings else 1)
+                known = json.loads(run.tags.get(names.TAG_CHANGED_PARAMS, "{}"))
+                text = json.dumps({**known, attempt: {**known.get(attempt, {}), **changed}}, ensure_ascii=False)
+                self.store.set_tags(run.run_id, {names.TAG_CHANGED_PARAMS: text})
+
+    def _send_captured(self) -> None:
+        """Files that the recorder has made, sent again when they change."""
+        for name, state in captured_files(self.folder).items():
+            if self.progress.captured.get(name) != state and self._put_file(self.folder.captured / name, name):
+                self.progress.captured[name] = state
+                self.progress.save(self.folder)
+
+    def _send_files(self) -> None:
+        for path, entry in list(self.progress.waiting.items()):
+            if staging.is_pinned(self.folder, entry.payload):
+                continue  # its copy is being made
+            with self._copy_of(path, entry) as copy:
+                if copy is None:
+                    del self.progress.waiting[path]
+                    self._trouble(f"{path} is lost: its copy is gone")
+                elif self._put_file(copy, path):
+                    del self.progress.waiting[path]
+                    self._release(path, entry)
+                    self.progress.save(self.folder)
+        for payload in self.progress.superseded:
+            staging.drop(self.folder, payload)
+        self.progress.superseded.clear()
+        if not self.progress.waiting:
+            self.progress.why_waiting = ""
+
+    def _put_file(self, copy: Path, path: str) -> bool:
+        """Store a file under its path; whether that was done. What cannot be stored now is tried again."""
+        self._check_time()
+        try:
+            with _named(copy, Path(path).name) as file:
+                folder = Path(path).parent.as_posix()
+                self.store.log_artifact(self.progress.run_id, file, None if folder == "." else folder)
+        except (StoreRefused, StoreUnavailable, OSError) as error:
+            self.progress.why_waiting = getattr(error, "why", "") or str(error)
+            return False
+        self._on_progress(path)
+        return True
+
+    def _release(self, path: str, entry: File) -> None:
+        """Give back the room of a large copy that its own store has; a sending to another store fetches it there."""
+        copy = self.folder.artifacts / entry.payload
+        if copy.is_file() and copy.stat().st_size > _KEPT_BYTES and self._is_home():
+            self.progress.released[path] = entry.payload
+            self.progress.save(self.folder)
+            copy.unlink()
+
+    @contextmanager
+    def _copy_of(self, path: str, entry: File) -> Iterator[Path | None]:
+        """The file: here, or from the store that has it already."""
+        here = staging.find(self.folder, entry.payload)
+        if here is not None:
+            yield here
+            return
+        home = self.folder.describe().tracking_uri
+        elsewhere = Progress.load(self.folder, home)
+        if elsewhere.released.get(path) != entry.payload:
+            yield None
+            return
+        from mlflow_dovetail import store
+
+        with tempfile.TemporaryDirectory() as directory, store.open(home) as opened:
+            yield opened.read_artifact(elsewhere.run_id, path, Path(directory))
+
+    def _settle(self) -> None:
+        """Make the run's status, its best values and the tags about the recording true."""
+        progress, run_id = self.progress, self.progress.run_id
+        trainings, new = progress.trainings, told(progress)
+        status: RunStatus = "RUNNING"
+        end_ms: int | None = None
+        if not trainings:  # others decide how this run ends
+            status = progress.status or status
+        elif not progress.is_live:
+            last = max(trainings, key=lambda one: one.time_ms)
+            status, end_ms = last.status or "FAILED", last.time_ms
+            if last.cause or progress.told.get(names.TAG_END_CAUSE):
+                new |= {names.TAG_END_CAUSE: last.cause}
+        new = {key: value for key, value in new.items() if progress.told.get(key) != value}
+        if names.TAG_BEST in new and not progress.is_live:
+            self._put_points(best_points(progress))
+        elif progress.is_live:
+            new.pop(names.TAG_BEST, None)
+        if new:
+            self.store.set_tags(run_id, new)
+            progress.told |= new
+        if status != progress.status:
+            self.store.set_status(run_id, status, end_time_ms=end_ms)
+            progress.status = status
+        progress.save(self.folder)
+
+    def _is_home(self) -> bool:
+        return self.progress.uri == self.folder.describe().tracking_uri
+
+    def _or_trouble(self, what: str, put: Callable[[], Any]) -> None:
+        try:
+            put()
+        except RunNotFound:
+            raise
+        except StoreRefused as error:
+            self._trouble(f"{what} refused: {error.why}")
+
+    def _trouble(self, cause: str) -> None:
+        self.progress.troubles[cause] = self.progress.troubles.get(cause, 0) + 1
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+
+
+@contextmanager
+def sending(folder: RunFolder) -> Iterator[None]:
+    """Be the only one that sends a run folder.
+
+    Raises:
+        RunFolderBusy: Another process does so now.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.path / "sending.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunFolderBusy(
+            f"Cannot send the run folder {folder.path}.",
+            "Another process, its recorder most likely, is sending it now.",
+            "Wait for that one to end; it sends everything by itself.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _named(copy: Path, name: str) -> Iterator[Path]:
+    """A file under the name that it has among the artifacts."""
+    if copy.name == name:
+        yield copy
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        link = Path(directory) / name
+        link.symlink_to(copy.resolve())
+        yield link

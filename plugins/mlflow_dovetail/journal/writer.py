@@ -1,0 +1,160 @@
+"""Appending to the journal from the training thread: one `write()` an entry, nothing to wait for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from zlib import crc32
+
+from mlflow_dovetail import names
+from mlflow_dovetail.errors import Degraded
+from mlflow_dovetail.journal.entries import AttemptKind, Close, Entry, Start, Trouble, encode
+from mlflow_dovetail.run_folder import RunFolder, frame
+from mlflow_dovetail.run_folder.framing import HEADER, MARKER
+
+log = logging.getLogger(__name__)
+
+_HELD_BYTES = 64 << 20
+_TRY_AGAIN_MS = 1000
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else None
+_pack = HEADER.pack
+
+
+def clock_ms() -> int:
+    """Milliseconds since the epoch, UTC, never set back: the wall's clock at import, and what has passed since."""
+    return _ORIGIN_MS + _elapsed_ms()
+
+
+def _elapsed_ms() -> int:
+    return (time.clock_gettime_ns(_CLOCK) if _CLOCK is not None else time.monotonic_ns()) // 1_000_000
+
+
+_ORIGIN_MS = time.time_ns() // 1_000_000 - _elapsed_ms()
+
+
+class JournalWriter:
+    """Appends entries to a segment of its own.
+
+    An entry is in the operating system's hands when a method returns: the death of this process does not lose it. What
+    cannot be written (a full disk) never raises: it is held in memory, up to 64 MiB, written as soon as there is room,
+    and counted. Safe to use from several threads, and in a forked child, which appends to the same segment.
+
+    Args:
+        folder: Of the run.
+        kind: What this writer is to the run.
+        attempt: Which training of the run it belongs to, from 1.
+    """
+
+    def __init__(self, folder: RunFolder, kind: AttemptKind, attempt: int) -> None:
+        self.folder = folder
+        self.number = folder.new_segment()
+        self._descriptor = os.open(folder.segment(self.number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._pid = os.getpid()
+        self._last = (0, 0)
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._next_try_ms = 0
+        self._told: set[str] = set()
+        self.append(Start(clock_ms(), kind, attempt))
+
+    def metrics(self, values: Mapping[str, float], step: int) -> int:
+        """Append the values of one step; they must be floats.
+
+        Returns:
+            The time that was given to them. Two entries of one step never have the same: a store that knows a point by
+            key, step, time and value would take them for one.
+        """
+        now = clock_ms()
+        last_ms, last_step = self._last
+        if step == last_step and now <= last_ms:
+            now = last_ms + 1
+        self._last = (now, step)
+        payload = encode(("m", now, step, values))
+        record = _pack(MARKER, len(payload), crc32(payload)) + payload
+        if self._held:
+            self._hold(record, None)
+            return now
+        try:
+            if os.write(self._descriptor, record) != len(record):
+                self._hold(record, "the disk is full")
+        except OSError as error:
+            self._hold(record, error.strerror or str(error))
+        return now
+
+    def append(self, entry: Entry) -> None:
+        """Append an entry of any other kind."""
+        record = frame(encode(entry))
+        if self._held:
+            self._hold(record, None)
+        elif cause := self._write(record):
+            self._hold(record, cause)
+
+    def trouble(self, cause: str, advice: str = "") -> None:
+        """Count something that could not be recorded; warn the first time.
+
+        Raises:
+            Degraded: Only under `DOVETAIL_STRICT=1`.
+        """
+        self.append(Trouble(clock_ms(), cause, 1))
+        self._tell(cause, advice)
+
+    def close(self) -> None:
+        """Write what is held, if it can be, and say that no more will come. Only the process that began writes that."""
+        if self._descriptor < 0:
+            return
+        if os.getpid() == self._pid:
+            self.append(Close(clock_ms()))
+            self._write_held()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def sync(self) -> None:
+        """Have what is written on the disk, against a power cut."""
+        os.fsync(self._descriptor)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._descriptor < 0
+
+    def _write(self, record: bytes) -> str:
+        """Write a whole record; the cause when that cannot be done. A reader steps over the torn half of one."""
+        try:
+            return "" if os.write(self._descriptor, record) == len(record) else "the disk is full"
+        except OSError as error:
+            return error.strerror or str(error)
+
+    def _hold(self, record: bytes, cause: str | None) -> None:
+        if self._held_bytes + len(record) <= _HELD_BYTES:
+            self._held.append(record)
+            self._held_bytes += len(record)
+        else:
+            cause = "more waits in memory for the journal than 64 MiB, and later values are lost"
+        if cause:
+            told = f"journal not written at once: {cause}"
+            if told not in self._told:
+                self._held.append(frame(encode(Trouble(clock_ms(), told, 1))))
+            self._tell(told, f"Make room where {self.folder.path} lies.")
+            self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
+        elif _elapsed_ms() >= self._next_try_ms:
+            self._write_held()
+
+    def _write_held(self) -> None:
+        while self._held:
+            cause = self._write(self._held[0])
+            if cause:
+                self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
+                return
+            self._held_bytes -= len(self._held.popleft())
+
+    def _tell(self, cause: str, advice: str) -> None:
+        message = f"Not everything of this run is recorded: {cause}. {advice}".rstrip()
+        if os.environ.get(names.ENV_STRICT) == "1":
+            raise Degraded(
+                "Not everything of this run is recorded.", f"{cause}.", advice or f"Unset {names.ENV_STRICT} to go on."
+            )
+        if cause not in self._told:
+            self._told.add(cause)
+            log.warning(message)  # not a warning: where those are errors, it would stop the training

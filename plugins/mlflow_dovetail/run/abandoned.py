@@ -1,0 +1,67 @@
+"""Writers that are gone without a word: found by their lease, and their ending kept."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mlflow_dovetail.journal import Progress, entries
+from mlflow_dovetail.run.out_of_memory import read_oom_kills
+from mlflow_dovetail.run_folder import Ending, RunFolder
+
+VANISHED = "vanished"
+OUT_OF_MEMORY = "out of memory"
+# Another machine cannot be asked: it is taken for dead when its recorder has been silent for so long.
+SILENT_SECONDS = 600.0
+
+
+def close_abandoned(folder: RunFolder, oom_kills_before: int | None = None, *, from_outside: bool = False) -> list[int]:
+    """Give every writer that is dead and has not said how it ended its ending.
+
+    Args:
+        folder: Of the run.
+        oom_kills_before: What the cgroup had counted while the writer lived; None where nobody looked.
+        from_outside: The caller is not the run's own recorder: writers of other machines count by their heartbeat.
+
+    Returns:
+        The numbers of the writers that live, or may live.
+    """
+    living = []
+    for number in folder.segments():
+        if folder.ending(number) is not None or entries.is_closed(folder.segment(number)):
+            continue
+        life = folder.life(number)
+        if life == "dead" or (from_outside and life == "unknown" and _silent_for(folder) > SILENT_SECONDS):
+            time_ms = _last_sign_ms(folder, number) if from_outside else time.time_ns() // 1_000_000
+            folder.write_ending(number, Ending("FAILED", _cause(oom_kills_before), time_ms))
+        else:
+            living.append(number)
+    return living
+
+
+def is_all_over(folder: RunFolder) -> bool:
+    """Whether every writer has closed its segment, or its ending is known."""
+    return all(
+        folder.ending(number) is not None or entries.is_closed(folder.segment(number)) for number in folder.segments()
+    )
+
+
+def has_ended(progress: Progress) -> bool:
+    """Whether the store has a final status."""
+    return progress.status not in ("", "RUNNING", "SCHEDULED")
+
+
+def _cause(oom_kills_before: int | None) -> str:
+    now = read_oom_kills(os.getpid()) if oom_kills_before is not None else None
+    return OUT_OF_MEMORY if now is not None and oom_kills_before is not None and now > oom_kills_before else VANISHED
+
+
+def _silent_for(folder: RunFolder) -> float:
+    """Seconds since the recorder, or the writer, last touched the folder."""
+    paths = [folder.heartbeat, *(folder.segment(number) for number in folder.segments())]
+    return time.time() - max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+
+
+def _last_sign_ms(folder: RunFolder, number: int) -> int:
+    times = [path.stat().st_mtime_ns for path in (folder.segment(number), folder.heartbeat) if path.exists()]
+    return max(times) // 1_000_000

@@ -1,0 +1,183 @@
+"""The recorder: `python -m mlflow_dovetail.run.recorder FOLDER`, a process beside the training.
+
+It never talks to the trainer. It reads the run folder, keeps copies of checkpoints, brings everything to the store in
+large batches, and when the trainer is gone it tells the store how the run ended. It ends by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from mlflow_dovetail import journal
+from mlflow_dovetail.errors import DovetailError, RunFolderBusy, RunNotFound, StoreUnavailable
+from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
+from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over
+from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
+from mlflow_dovetail.run.out_of_memory import read_oom_kills
+from mlflow_dovetail.run.settings import is_offline
+from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
+from mlflow_dovetail.run_folder import RunFolder
+from mlflow_dovetail.store import RunStore
+
+log = logging.getLogger("dovetail.recorder")
+
+TICK_SECONDS = 0.25
+HEARTBEAT_SECONDS = 10.0
+# Importing mlflow costs 2 s of CPU, which a short run on few cores feels: its trainer sends it at its end.
+FIRST_SENDING_SECONDS = 15.0
+SENDING_SECONDS = 5.0
+CAPTURE_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 30.0
+# After the trainer's end, for a store that does not answer; `dovetail sync` sends what is left.
+PATIENCE_SECONDS = 600.0
+# After the run's end, for a process that goes on and may log more; then a new recorder is started.
+IDLE_SECONDS = 600.0
+TRAINER_SENDS_SECONDS = 15.0
+
+
+class Recorder:
+    """Serves one run folder until nothing is left to do.
+
+    Args:
+        folder: Of the run.
+        tracking_uri: With its credentials.
+    """
+
+    def __init__(self, folder: RunFolder, tracking_uri: str) -> None:
+        self._folder = folder
+        self._about = folder.describe()
+        self._uri = tracking_uri
+        self._offline = is_offline()
+        self._console = ConsoleCapture(folder)
+        self._oom_kills = read_oom_kills(os.getpid())
+        self._store: RunStore | None = None
+        self._began = time.monotonic()
+        self._next_sending = self._began + FIRST_SENDING_SECONDS
+        self._next_capture = self._began + CAPTURE_SECONDS
+        self._next_heartbeat = 0.0
+        self._next_sync = 0.0
+        self._pause = 1.0
+        self._over_since: float | None = None
+        self._given_up = False
+        self._last_size = -1
+        self._changed = self._began
+        self.hurried = False
+
+    def serve(self) -> None:
+        """Work until the run is complete in its store, or nobody can be helped any more."""
+        while not self._turn():
+            time.sleep(TICK_SECONDS)
+
+    def _turn(self) -> bool:
+        """Do what is due; whether all is done."""
+        now = time.monotonic()
+        self._beat(now)
+        self._attempt("checkpoints are not copied", lambda: staging.stage(self._folder))
+        close_abandoned(self._folder, self._oom_kills)
+        if is_all_over(self._folder) and self._over_since is None:
+            self._over_since = self._next_sending = self._next_capture = now
+        if now >= self._next_capture:
+            self._next_capture = now + CAPTURE_SECONDS
+            self._capture()
+        if not self._offline and now >= self._next_sending and not self._trainer_sends(now) and self._send():
+            return True
+        if self._over_since is None:
+            return now - self._changed > IDLE_SECONDS and has_ended(Progress.load(self._folder, self._uri))
+        waited = now - self._over_since
+        return self._offline or self._given_up or waited > PATIENCE_SECONDS or (self.hurried and waited > TICK_SECONDS)
+
+    def _trainer_sends(self, now: float) -> bool:
+        """Whether a run that is over is left to its trainer for a while, which has mlflow loaded and this has not."""
+        if self._over_since is None or self._store is not None or now - self._over_since > TRAINER_SENDS_SECONDS:
+            return False
+        if is_complete(self._folder, Progress.load(self._folder, self._uri)):
+            return False
+        return any(self._folder.life(number) == "alive" for number in self._folder.segments())
+
+    def _beat(self, now: float) -> None:
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            self._attempt("no heartbeat", self._folder.heartbeat.touch)
+        if now >= self._next_sync:
+            self._next_sync = now + 1.0
+            size = sum(self._folder.segment(number).stat().st_size for number in self._folder.segments())
+            if size != self._last_size:
+                self._last_size, self._changed = size, now
+                self._attempt("the journal is not on the disk", self._sync_journal)
+
+    def _sync_journal(self) -> None:
+        """Have the journal on the disk, once a second, against a power cut."""
+        for number in self._folder.segments()[-1:]:
+            descriptor = os.open(self._folder.segment(number), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _capture(self) -> None:
+        self._attempt("the environment is not kept", lambda: capture_environment(self._folder))
+        self._attempt("the console is not kept", self._console.capture)
+
+    def _send(self) -> bool:
+        """Send what there is; whether the run is complete in its store."""
+        self._next_sending = time.monotonic() + (SENDING_SECONDS if self._over_since is None else TICK_SECONDS)
+        try:
+            with journal.sending(self._folder):
+                if is_complete(self._folder, Progress.load(self._folder, self._uri)):
+                    return True
+                done = Sender(self._folder, self._opened()).send()
+            self._pause = 1.0
+            return done
+        except RunFolderBusy:
+            return False  # the trainer sends it, at its end
+        except RunNotFound as error:
+            log.error("%s", error)
+            self._given_up, self._next_sending = True, float("inf")
+            return False
+        except (DovetailError, OSError) as error:
+            if not isinstance(error, StoreUnavailable):
+                log.exception("Cannot send")
+            log.warning("Next try in %.0f s: %s", self._pause, error)
+            self._next_sending = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            return False
+
+    def _opened(self) -> RunStore:
+        if self._store is None:
+            from mlflow_dovetail import store
+
+            self._store = store.open(self._uri, self._about.experiment, self._about.artifact_location)
+        return self._store
+
+    def _attempt(self, what: str, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except OSError as error:
+            log.warning("%s: %s", what, error)
+
+
+def main(path: str) -> None:
+    """Serve a run folder; a second recorder of the same folder waits for the first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    folder = RunFolder.open(Path(path))
+    recorder = Recorder(folder, os.environ.pop(ENV_RECORDER_URI, "") or folder.describe().tracking_uri)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(recorder, "hurried", True))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with FileLock(folder.path / "recorder.lock"):
+        log.info("Recording %s, process %d", folder.token, os.getpid())
+        recorder.serve()
+        log.info("Done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

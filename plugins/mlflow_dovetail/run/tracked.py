@@ -1,0 +1,383 @@
+"""A run that is being recorded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mlflow_dovetail import journal, names, redact
+from mlflow_dovetail.errors import DovetailError, RunFolderBusy
+from mlflow_dovetail.journal import JournalWriter, OutOfTime, Progress, Sender, clock_ms, entries, is_complete, staging
+from mlflow_dovetail.journal.stored_names import metric_name
+from mlflow_dovetail.records import DatasetInput, RunStatus
+from mlflow_dovetail.run import values
+from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
+from mlflow_dovetail.run.console import ConsoleTee
+from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
+from mlflow_dovetail.run.open_runs import OPEN_RUNS
+from mlflow_dovetail.run.opening import Opening
+from mlflow_dovetail.run.settings import is_offline
+from mlflow_dovetail.run.spawning import can_spawn, is_recorded, spawn_recorder
+from mlflow_dovetail.run_folder import write_whole
+
+if TYPE_CHECKING:
+    from mlflow.entities import RunData, RunInfo
+
+    from mlflow_dovetail.run.client import JournalClient
+
+log = logging.getLogger("mlflow_dovetail")
+
+WAIT_SECONDS = 10.0
+_LOOK_EVERY_MS = 10_000
+
+
+class Run:
+    """Logs to a run without waiting for its store.
+
+    Every method returns as soon as the operating system has the record; a recorder process brings it to MLflow. What
+    goes wrong while logging is counted in the tag `dovetail.status.journal` and never raised, unless
+    `DOVETAIL_STRICT=1`. Safe to use from several threads. As a context manager it ends the run with the truth:
+    FINISHED, FAILED with the traceback, or KILLED.
+
+    `start_run` and `track` make one.
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._writer: JournalWriter = opening.writer
+        self._tracking_uri = opening.tracking_uri
+        self._run_id = opening.stored.run_id if opening.stored else ""
+        self._known: set[str] = set()
+        self._files = 0
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._has_ended = False
+        self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
+        self._tee = ConsoleTee(opening.folder.console)
+        self._tee.start()
+        self._spawn()
+        self._register()
+        WATCH.add(self)
+
+    @property
+    def token(self) -> str:
+        """32 hex digits that name the run in every store."""
+        return self._opening.folder.token
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id; the token while no store has answered."""
+        if not self._run_id and not is_offline():
+            self._run_id = Progress.load(self._opening.folder, self._tracking_uri).run_id
+            if self._run_id:
+                self._register()
+        return self._run_id or self.token
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._opening.folder.path
+
+    @property
+    def tracking_uri(self) -> str:
+        """Of the store that the run goes to."""
+        return self._tracking_uri
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether no store has answered when the run was opened."""
+        return self._opening.store is None
+
+    @property
+    def info(self) -> RunInfo:
+        """As MLflow's Run has it; offline, what is known here."""
+        if self._opening.store is not None:
+            return self.client.get_run(self.run_id).info
+        from mlflow.entities import RunInfo
+
+        about = self._opening.folder.describe()
+        return RunInfo(self.run_id, "", "", "RUNNING", about.start_time_ms, None, "active", "", about.name)
+
+    @property
+    def data(self) -> RunData:
+        """Params, last metrics and tags, as the store has them now.
+
+        Raises:
+            Offline: There is no store.
+        """
+        return self.client.get_run(self.run_id).data
+
+    @cached_property
+    def client(self) -> JournalClient:
+        """MLflow's client; what is logged to this run through it goes to the journal."""
+        from mlflow_dovetail.run.client import JournalClient
+
+        return JournalClient(self._tracking_uri, is_offline=self.is_offline)
+
+    def log_metric(self, key: str, value: float, step: int | None = None) -> None:
+        """Log one value; step 0 when left out, as in MLflow."""
+        self.log_metrics({key: value}, step)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log the values of one step.
+
+        When this returns, the death of the process does not lose them. NaN and infinities are kept. A name that MLflow
+        does not take is mapped, and the tag `dovetail.renamed` keeps the original. What is no number is left out, and
+        counted.
+        """
+        for value in metrics.values():
+            if value.__class__ is not float:
+                metrics = self._as_floats(metrics)
+                break
+        if not self._known.issuperset(metrics):
+            metrics = self._learn(metrics)
+        now = self._writer.metrics(metrics, 0 if step is None else int(step))
+        if now >= self._next_look_ms:
+            self._look(now)
+
+    def log_param(self, key: str, value: Any) -> None:
+        """Log one param."""
+        self.log_params({key: value})
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log params, nested ones as `a.b`, as many as you like; secrets are masked.
+
+        MLflow keeps 6,000 characters of a value, the journal all of it. A param that another attempt of the run has set
+        otherwise keeps its first value there, and the tag `dovetail.changed_params` has the new one.
+        """
+        self._append(entries.Params(clock_ms(), values.flatten(params)))
+
+    def set_tag(self, key: str, value: Any) -> None:
+        """Set or replace one tag."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set or replace tags."""
+        self._append(entries.Tags(clock_ms(), {str(key): redact.mask_text(str(value)) for key, value in tags.items()}))
+
+    def log_input(self, data: DatasetInput) -> None:
+        """Log a dataset that the run has read."""
+        self._append(entries.Input(clock_ms(), data.name, data.digest, data.source, data.context, data.source_type))
+
+    def log_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
+        """Keep a file, or a folder with all that is in it, as it is now.
+
+        Args:
+            local_path: It may be changed or deleted as soon as this returns.
+            artifact_path: The folder among the run's artifacts.
+        """
+        path = Path(local_path)
+        if path.is_dir():
+            self.log_artifacts(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
+        else:
+            self._keep(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
+
+    def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
+        """Keep what is in a folder. Links that lead out of it are not followed, and counted."""
+        root = Path(local_dir).resolve()
+        for path in sorted(root.rglob("*")):
+            if not path.is_file():
+                continue
+            name = path.relative_to(root).as_posix()
+            if path.resolve().is_relative_to(root):
+                self._keep(path, f"{artifact_path}/{name}" if artifact_path else name)
+            else:
+                self._trouble("links that lead out of a logged folder are not followed", f"{path} is one.")
+
+    def log_text(self, text: str, path: str) -> None:
+        """Keep a text as the artifact `path`."""
+        payload = self._next_payload()
+        try:
+            write_whole(self._opening.folder.artifacts / payload, text.encode("utf-8", "surrogatepass"))
+        except OSError as error:
+            self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{path} is missing.")
+            return
+        self._append(entries.File(clock_ms(), path, payload, len(text), ""))
+
+    def log_image(self, image: Any, name: str, step: int | None = None) -> None:
+        """Keep an image, by step where one is given, as MLflow's UI shows them.
+
+        Args:
+            image: NumPy, (height, width) or (height, width, 1, 3 or 4), uint8 or floats in 0-1; or a PIL image.
+            name: With a step, the name of the series; else of the file, `.png` when it has no ending.
+            step: Of the training.
+        """
+        if step is not None:
+            self.client.log_image(self.run_id, image, key=name, step=step, synchronous=True)
+        else:
+            file = name if Path(name).suffix else f"{name}.png"
+            self.client.log_image(self.run_id, image, f"{names.ARTIFACT_IMAGES}/{file}")
+
+    def log_figure(self, figure: Any, name: str, step: int | None = None) -> None:
+        """Keep a matplotlib or plotly figure; `name` gets the step, and an ending when it has none."""
+        path = Path(name)
+        ending = path.suffix or (".html" if type(figure).__module__.startswith("plotly") else ".png")
+        stem = path.with_suffix("").as_posix() + ("" if step is None else f"-{step:08d}")
+        self.client.log_figure(self.run_id, figure, f"{names.ARTIFACT_FIGURES}/{stem}{ending}")
+
+    def log_checkpoint(self, path: Path, name: str) -> None:
+        """Keep a checkpoint as `checkpoints/<name>`, whose file the recorder copies, in no time here."""
+        self._keep(path, f"{names.ARTIFACT_CHECKPOINTS}/{name}", pinned=True)
+
+    def monitor(self, key: str, mode: str) -> None:
+        """Say whether less ("min") or more ("max") of a metric is better: `best/<key>` is then kept."""
+        self._append(entries.Monitor(clock_ms(), key, "min" if mode == "min" else "max"))
+
+    def end(self, status: RunStatus = "FINISHED", cause: str = "") -> None:
+        """Say how the run ended, and wait for the store, 10 s at most. More may be logged afterwards."""
+        if os.getpid() != self._pid or self._writer.is_closed:
+            return
+        self._has_ended = True
+        self._append(entries.End(clock_ms(), status, cause))
+        self._flush(WAIT_SECONDS)
+
+    def fail(self, error: BaseException) -> None:
+        """Say that an exception ended the run, with its traceback; see `end`."""
+        self._say_ending(error)
+
+    def close(self) -> None:
+        """Log no more: the run is FINISHED unless something else was said. Twice is fine."""
+        if os.getpid() != self._pid or self._writer.is_closed:
+            return
+        if not self._has_ended:
+            self._say_ending(None)
+        WATCH.remove(self)
+        self._tee.stop()
+        self._writer.close()
+        self._flush(WAIT_SECONDS)
+        self._look(clock_ms())
+        self._register(is_open=False)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._say_ending(error)
+        self.close()
+
+    def _say_ending(self, error: BaseException | None) -> None:
+        if self._writer.is_closed:
+            return
+        status, cause = verdict(error)
+        if error is not None and status == "FAILED":
+            self.log_text(traceback_text(error), names.ARTIFACT_TRACEBACK)
+        self._has_ended = True
+        self._append(entries.End(clock_ms(), status, cause))
+
+    def _as_floats(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        kept, refused = values.scalars(metrics)
+        for key in refused:
+            self._trouble(f"values of {key} are no numbers", "Log a number, or its text as a param or tag.")
+        return kept
+
+    def _learn(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look once at each name."""
+        named = {str(key): value for key, value in metrics.items()}
+        for key in named.keys() - self._known:
+            stored = metric_name(key)
+            if stored != key:
+                log.warning("MLflow does not take the metric name %r; it is stored as %r or near it.", key, stored)
+        self._known |= named.keys()
+        return named
+
+    def _append(self, entry: entries.Entry) -> None:
+        if self._writer.is_closed:
+            log.warning("The run %s has been closed; what is logged to it now is lost.", self.run_id)
+            return
+        self._writer.append(entry)
+        if entry.time_ms >= self._next_look_ms:
+            self._look(entry.time_ms)
+
+    def _keep(self, source: Path, path: str, *, pinned: bool = False) -> None:
+        payload = self._next_payload()
+        take = staging.pin if pinned else staging.copy_in
+        try:
+            size, digest = take(self._opening.folder, source, payload)
+        except FileNotFoundError as error:
+            if source.exists():
+                raise
+            raise DovetailError(
+                f"Cannot keep {source}.", "There is no such file.", "Name a file or folder that exists."
+            ) from error
+        except OSError as error:
+            self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{source} is missing.")
+            return
+        self._append(entries.File(clock_ms(), path, payload, size, digest))
+
+    def _next_payload(self) -> str:
+        with self._lock:
+            self._files += 1
+            return f"{self._writer.number:04d}-{os.getpid()}-{self._files:06d}"
+
+    def _trouble(self, cause: str, advice: str) -> None:
+        if not self._writer.is_closed:
+            self._writer.trouble(cause, advice)
+
+    def _look(self, now_ms: int) -> None:
+        """See to it that a recorder serves this run; one may have been killed."""
+        self._next_look_ms = now_ms + _LOOK_EVERY_MS
+        if os.getpid() != self._pid or not can_spawn() or is_recorded(self._opening.folder):
+            return
+        if is_complete(self._opening.folder, Progress.load(self._opening.folder, self._tracking_uri)):
+            return
+        self._spawn()
+
+    def _spawn(self) -> None:
+        if not can_spawn():
+            return
+        try:
+            spawn_recorder(self._opening.folder, self._tracking_uri)
+        except OSError as error:
+            self._trouble(f"no recorder: {error.strerror or error}", "The run is sent at its end.")
+
+    def _flush(self, seconds: float) -> None:
+        """Bring what is there to the store, from here, for a bounded time; the recorder goes on with what is left."""
+        if self.is_offline and (is_offline() or "mlflow" not in sys.modules):
+            return
+        thread = threading.Thread(target=self._send, args=(time.monotonic() + seconds,), daemon=True)
+        thread.start()
+        thread.join(seconds)
+
+    def _send(self, deadline: float) -> None:
+        folder = self._opening.folder
+        while time.monotonic() < deadline:
+            try:
+                with journal.sending(folder):
+                    self._capture()
+                    if self._opening.store is None or is_complete(folder, Progress.load(folder, self._tracking_uri)):
+                        return
+                    Sender(folder, self._opening.store, deadline=deadline).send()
+                return
+            except RunFolderBusy:
+                time.sleep(0.05)
+            except OutOfTime:
+                return
+            except (DovetailError, OSError) as error:
+                log.warning("Not all of this run has been sent; it is kept, and sent later. %s", error)
+                return
+
+    def _capture(self) -> None:
+        folder = self._opening.folder
+        try:
+            staging.stage(folder)
+            capture_environment(folder)
+            ConsoleCapture(folder).capture()
+        except OSError as error:
+            log.warning("Not all of this run's surroundings could be kept: %s", error)
+
+    def _register(self, *, is_open: bool = True) -> None:
+        for name in filter(None, (self._run_id, self.token)):
+            if is_open:
+                OPEN_RUNS[name] = self
+            elif OPEN_RUNS.get(name) is self:
+                del OPEN_RUNS[name]
