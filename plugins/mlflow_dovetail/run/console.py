@@ -113,7 +113,7 @@ class _Tap:
         except (AttributeError, TypeError):  # a class with slots
             setattr(sys, name, _Proxy(self._stream, self))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  whatever the stream takes and gives
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hearing = _thread.hearing
         tees = tuple(tee for tee in self.tees if tee not in hearing)
         if not tees:
@@ -146,7 +146,7 @@ class _Tap:
 class _Proxy:
     """Stands for a stream whose object takes no attributes."""
 
-    def __init__(self, stream: Any, write: _Tap) -> None:  # noqa: ANN401
+    def __init__(self, stream: Any, write: _Tap) -> None:
         self._stream = stream
         self.write = write
 
@@ -154,7 +154,7 @@ class _Proxy:
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
