@@ -91,9 +91,10 @@ def test_a_long_line_is_cut_and_says_so(head: bytes, size: int | None) -> None:
 
 def test_memory_is_bounded() -> None:
     terminal = Terminal()
-    for piece in (b"x" * 1000, b"\x1b[" + b"1" * 999, b"\x1b]0;" + b"t" * 996, b"\x1b", b"\n", b"\x1b[99999999C"):
-        for _ in range(2000):
-            assert len(terminal.feed(piece)) <= MAX_COLUMNS + 1000
+    pieces = (b"x" * 1000, b"\x1b[", b"1" * 1000, b"\x1b]0;", b"t" * 1000, b"\n", b"y\n", b"\x1b", b"\x1b[99999999C")
+    for piece in (*pieces, b"\r" + b"z" * 3_000_000):
+        for _ in range(2000 if len(piece) <= 1000 else 2):
+            assert len(terminal.feed(piece)) <= MAX_COLUMNS + len(CUT) + 1
         held = [terminal._unfinished, *terminal._rows, *terminal._finished]
         assert sum(map(len, held)) <= (WINDOW_ROWS + 1) * (MAX_COLUMNS + 1)
 
@@ -102,6 +103,7 @@ PIECES = (
     "text", "\n", "\r", "\r\n", "\b", "\t", " ", "日本", "é", "█▏", "🙂", "\x1b", "\x1b[A", "\x1b[2A", "\x1b[B",
     "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[J", "\x1b[31m", "\x1b[", "\x1b[12", "\x1b]0;t", "\x07", "\x1b\\", "\x1b(",
     "[A", "m", ";", "\x1b[?25l", "\x1b[5C", "\x1b[3D", "\x1b[4G", "\x9b", "\x18", "\uffff", "x" * 3000, "\n" * 20,
+    "\x1b[" + "1" * 70, "2" * 70 + "A",
 )  # fmt: skip
 
 
