@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from mlflow_dovetail import names
 
@@ -66,6 +67,25 @@ class RunContextProvider:
     def _status(self, causes: list[str]) -> str:
         told = [f"{cause} ×{self._degraded[cause]}" for cause in causes]
         return f"degraded: {'; '.join(told)}"[: names.MAX_TAG_LENGTH] if told else "ok"
+
+
+def lightning_callbacks() -> list[Any]:
+    """Lightning's factory of callbacks for every Trainer; none under `DOVETAIL_DISABLED`, or where Dovetail fails.
+
+    Source:
+        Lightning's documentation, "Configure callbacks through entry points".
+    """
+    if _is_set(names.ENV_DISABLED):
+        return []
+    try:
+        from mlflow_dovetail.lightning import DovetailCallback
+
+        return [DovetailCallback()]
+    except Exception as error:
+        if _is_set(names.ENV_STRICT):
+            raise
+        _logger.warning("Dovetail does not watch this training: %s: %s", type(error).__name__, error)
+        return []
 
 
 def _read_tags() -> _Reading:

@@ -37,10 +37,10 @@ TABLE = {
     "dvc_link": room(2, "dvc", "mlflow"),
     "system_metrics": room(2, "pynvml", "psutil"),
     "prediction_tables": room(2, "pyarrow", "PIL"),
-    "run": room(3, "mlflow", "filelock"),
-    "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow", "yaml"),
+    "run": room(3, "mlflow", "filelock", "omegaconf", "yaml"),
+    "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),
     "sweeps": room(4, "hydra", "omegaconf", "optuna", "mlflow"),
-    "entry_points": room(4),
+    "entry_points": room(5),  # it loads the faces by name
     "cli": room(4),
     "__main__": room(5),
 }

@@ -261,9 +261,11 @@ class Sender:
         if new:
             self.store.set_tags(run_id, new)
             progress.told |= new
-        if status != progress.status:
+        # At the end the store is asked: a resumed run was set to RUNNING, another logger may have had its own word.
+        there = self.store.get_run(run_id).status if trainings and status != "RUNNING" else progress.status
+        if status != there:
             self.store.set_status(run_id, status, end_time_ms=end_ms)
-            progress.status = status
+        progress.status = status
         progress.save(self.folder)
 
     def _is_home(self) -> bool:

@@ -53,7 +53,8 @@ def translate(entry: Entry, segment: str, progress: Progress, outgoing: Outgoing
     if isinstance(entry, Metrics):
         _metrics(entry, attempt, progress, outgoing)
     elif isinstance(entry, Params):
-        outgoing.params |= _renamed("param", entry.values, progress)
+        whole = _renamed("param", entry.values, progress)
+        outgoing.params |= {key: _cut(value) for key, value in whole.items()}
     elif isinstance(entry, Tags):
         outgoing.tags |= _renamed("tag", entry.values, progress)
     elif isinstance(entry, Input):
@@ -169,6 +170,10 @@ def _stored(sort: str, given: str, progress: Progress) -> str:
             stored = stored_names.apart(stored, given)
         known[given] = stored
     return stored
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= names.MAX_PARAM_LENGTH else value[: names.MAX_PARAM_LENGTH - 1] + "…"
 
 
 def _mode_by_name(key: str) -> str:

@@ -1,5 +1,6 @@
 """Lightning's face of Dovetail."""
 
+from mlflow_dovetail.lightning.callback import DovetailCallback
 from mlflow_dovetail.lightning.logger import DovetailLogger
 
-__all__ = ["DovetailLogger"]
+__all__ = ["DovetailCallback", "DovetailLogger"]

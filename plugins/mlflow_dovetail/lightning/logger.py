@@ -1,14 +1,11 @@
-"""Lightning's MLFlowLogger, over the project's store."""
+"""Lightning's MLFlowLogger, through a run that never waits for its store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import sys
-import tempfile
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
@@ -17,14 +14,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytorch_lightning.loggers import MLFlowLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]  # not in its __all__
+from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
 
 from mlflow_dovetail import names, redact, store
-from mlflow_dovetail.errors import DovetailError, is_interrupt
-from mlflow_dovetail.lightning import values
+from mlflow_dovetail.lightning.checkpoints import Checkpoints
 from mlflow_dovetail.lightning.torch_model import log_torch_model
-from mlflow_dovetail.records import DatasetInput, RunStatus
+from mlflow_dovetail.records import DatasetInput
+from mlflow_dovetail.run import Run
+from mlflow_dovetail.run.endings import verdict
+from mlflow_dovetail.run.opening import open_known, open_new
+from mlflow_dovetail.run.settings import is_offline
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class DovetailLogger(MLFlowLogger):
-    """Log a Lightning run to MLflow, in the store of the project.
+    """Log a Lightning run to MLflow so that nothing is lost and the training never waits.
 
-    It takes MLFlowLogger's arguments and differs in this: the address is read when a logger is made, not when Lightning
-    is imported; a relative one means the project; the database and the experiment are made once, under a lock; params
-    are whole; a resumed run is RUNNING again; and the best and the last checkpoint lie under `checkpoints/`.
+    It takes MLFlowLogger's arguments. Values go to the run's journal, and a recorder process beside the training brings
+    them to the store; when that does not answer, they go there later. Checkpoints are uploaded while training goes on:
+    `checkpoints/best.ckpt` and `last.ckpt` are true at any moment. The status tells how the run ended: FINISHED,
+    FAILED, or KILLED by SIGINT or SIGTERM. Params are whole.
 
-    As a context manager it also sees what fails before and after the training: the run is then FAILED, or KILLED after
-    Ctrl-C.
+    As a context manager it also sees what fails before and after the training.
 
     Args:
         experiment_name: Made on first use, with an absolute artifact location.
@@ -52,12 +52,12 @@ class DovetailLogger(MLFlowLogger):
         prefix: Before each metric's name, as MLFlowLogger has it.
         artifact_location: Of an experiment that is made now; when left out, `mlartifacts/` beside the database, or the
             server's choice.
-        run_id: Append to this run.
-        synchronous: As MLFlowLogger has it.
+        run_id: Resume this run: steps that it has already are not doubled, see `mlflow_dovetail.start_run`.
+        synchronous: Not used: nothing here waits.
         notes: The run's description, markdown (`mlflow.note.content`).
 
     Raises:
-        StoreUnavailable: The address cannot be used, or nothing answers there.
+        StoreUnavailable: The address cannot be used, or a local database cannot be made or read.
     """
 
     def __init__(
@@ -75,71 +75,95 @@ class DovetailLogger(MLFlowLogger):
         *,
         notes: str | None = None,
     ) -> None:
-        uri = store.resolve_uri(tracking_uri)
-        # First: making a client migrates a fresh database, and two processes that do so at once break it.
-        self._store = store.open(uri, None if run_id else experiment_name, artifact_location)
-        super().__init__(
-            experiment_name=experiment_name,
-            run_name=run_name,
-            tracking_uri=uri,
-            tags={**(tags or {}), **({names.TAG_MLFLOW_NOTE: notes} if notes else {})},
-            save_dir=save_dir,
-            log_model=log_model,
-            prefix=prefix,
-            artifact_location=artifact_location,
-            run_id=run_id,
-            synchronous=synchronous,
-        )
-        self._checkpoint_callbacks: list[ModelCheckpoint] = []
-        self._uploaded: dict[str, tuple[str, float]] = {}
+        # MLFlowLogger's own would make a client, which opens the store, also when it is not there.
+        Logger.__init__(self)
+        self._tracking_uri = store.resolve_uri(tracking_uri)
+        self._experiment_name = experiment_name
+        self._run_name = run_name
+        self._artifact_location = artifact_location
+        self._log_model = log_model
+        self._prefix = prefix
+        self._given_run_id = run_id
+        self.tags = {**(tags or {}), **({names.TAG_MLFLOW_NOTE: notes} if notes else {})}
+        self._checkpoints = Checkpoints(keeps_all=log_model == "all")
+        self._run: Run | None = None
+        self._is_block = False
+        if self._tracking_uri.startswith("sqlite:") and not is_offline():
+            store.open(self._tracking_uri, None if run_id else experiment_name, artifact_location).close()
 
     @classmethod
     def from_link(cls, directory: str | Path) -> DovetailLogger:
-        """A logger that appends to the run that `mlflow_run.json` in `directory` names.
+        """A logger that adds to the run that `mlflow_run.json` in `directory` names, whose end is left as it is.
 
         Raises:
-            StoreUnavailable: The store that the file names does not answer.
-            RunNotFound: It has no such run.
+            StoreUnavailable: The file names a local database that is not there.
+            RunNotFound: The store has no such run.
         """
         link = json.loads((Path(directory) / names.RUN_LINK_FILE).read_text(encoding="utf-8"))
         given = os.environ.get(names.ENV_TRACKING_URI, "")
         # The file holds no password; the environment may have the same address with one.
         uri = given if redact.strip_url_credentials(given) == link["store"] else link["store"]
-        with store.open(uri) as runs:
-            runs.get_run(link["run_id"])
-        return cls(tracking_uri=uri, run_id=link["run_id"], log_model=False)
+        resolved = store.resolve_uri(uri)
+        if resolved.startswith("sqlite:") and not is_offline():
+            store.open(resolved).close()
+        run = Run(open_known(resolved, link["run_id"], "append"))
+        logger = cls(tracking_uri=resolved, run_id=run.run_id, log_model=False)
+        logger._run = run
+        return logger
+
+    @property
+    def run(self) -> Run:
+        """The run, created or found on first use; on rank 0 only."""
+        if self._run is None:
+            self._run = Run(self._opening())
+        elif self._run.is_closed:  # a test after a fit
+            self._run = Run(open_known(self._tracking_uri, self._run.run_id, "create"))
+        return self._run
+
+    @property
+    def _known_run(self) -> Run:
+        """The run, also when it is closed: asking for its name does not open it again."""
+        return self._run or self.run
 
     @property
     @rank_zero_experiment
     def experiment(self) -> MlflowClient:
-        """MLflow's client, with the run created or found on first use."""
-        if not self._initialized:
-            self._open()
-            self._initialized = True
-        return self._mlflow_client
+        """MLflow's client. What is logged to the run through it goes to the journal; offline, reading raises."""
+        return self.run.client
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id, or the run's token while no store has answered; None on other ranks than 0."""
+        return self._known_run.run_id if _is_rank_zero() else None
 
     @property
     def token(self) -> str | None:
-        """The run's token: 32 hex digits that name it in every store."""
-        return self._store.get_run(str(self.run_id)).token
+        """The run's token: 32 hex digits that name it in every store; None on other ranks than 0."""
+        return self._known_run.token if _is_rank_zero() else None
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment; its name while no store has answered; None on other ranks than 0."""
+        if not _is_rank_zero():
+            return None
+        return self._known_run.experiment_id or self._experiment_name
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log the values of one step: a few microseconds, and kept from then on."""
+        if self._prefix:
+            metrics = {f"{self._prefix}{self.LOGGER_JOIN_CHAR}{key}": value for key, value in metrics.items()}
+        self.run.log_metrics(metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Log nested values as params, whole up to MLflow's 6,000 characters, secrets masked."""
-        given = vars(params) if isinstance(params, Namespace) else params
-        self._store.log_params(str(self.run_id), values.flatten(given))
+        self.run.log_params(vars(params) if isinstance(params, Namespace) else params)
 
     @rank_zero_only
     def log_config(self, config: Mapping[str, Any]) -> None:
-        """Log a resolved configuration: its values as params, the whole as the artifact `config/config.yaml`."""
-        import yaml
-
-        self.log_hyperparams(dict(config))
-        text = yaml.safe_dump(redact.mask_mapping(dict(config)), sort_keys=False, allow_unicode=True)
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "config.yaml"
-            path.write_text(text, encoding="utf-8")
-            self._store.log_artifact(str(self.run_id), path, names.ARTIFACT_CONFIG)
+        """Log a configuration, see `Run.log_config`; give Hydra's own, so that `${oc.env:...}` stays unresolved."""
+        self.run.log_config(config)
 
     @rank_zero_only
     def log_dataset(self, path: str | Path, *, name: str, context: str, digest: str | None = None) -> None:
@@ -153,12 +177,12 @@ class DovetailLogger(MLFlowLogger):
             context: What it is read for, such as "training".
             digest: What DVC knows it by; the file's md5 when left out.
         """
-        data = DatasetInput(name, digest or _md5(Path(path)), (store.project_root() / path).as_uri(), context)
-        self._store.log_inputs(str(self.run_id), [data])
+        source = (store.project_root() / path).as_uri()
+        self.run.log_input(DatasetInput(name, digest or _md5(Path(path)), source, context))
 
     @rank_zero_only
     def log_torch_model(self, network: nn.Module, example: Tensor, *, registered_name: str | None = None) -> str | None:
-        """Log a network as the run's MLflow model; see `log_torch_model` of this package.
+        """Log a network as the run's MLflow model; see `log_torch_model` of this package. It needs the store.
 
         A network that cannot be exported costs no training: it is a warning and the tag `dovetail.status.model`, and an
         error only where the model is to be registered.
@@ -173,7 +197,7 @@ class DovetailLogger(MLFlowLogger):
             if registered_name or os.environ.get(names.ENV_STRICT) == "1":
                 raise
             cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            self._store.set_tags(run_id, {f"{names.TAG_STATUS_PREFIX}model": f"degraded: {cause}"})
+            self.run.set_tags({f"{names.TAG_STATUS_PREFIX}model": f"degraded: {cause}"})
             warnings.warn(f"The model is not in MLflow, its checkpoint is: {cause}", stacklevel=3)
             return None
 
@@ -185,92 +209,59 @@ class DovetailLogger(MLFlowLogger):
         """
         path = Path(directory) / names.RUN_LINK_FILE
         root = f"sqlite:///{store.project_root().as_posix()}/"
-        uri = redact.strip_url_credentials(str(self._tracking_uri)).replace(root, "sqlite:///")
+        uri = redact.strip_url_credentials(self._tracking_uri).replace(root, "sqlite:///")
         link = {"run_id": self.run_id, "store": uri, "token": self.token}
         path.write_text(json.dumps(link, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return path
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remember whose checkpoints to upload at the end; with `log_model="all"`, upload at once."""
-        if self._log_model and checkpoint_callback not in self._checkpoint_callbacks:
-            self._checkpoint_callbacks.append(checkpoint_callback)
-        if self._log_model == "all":
-            self._scan_and_log_checkpoints(checkpoint_callback)
+        """Keep the checkpoints that are the best and the last now, in no time; the recorder uploads them."""
+        if self._log_model:
+            self._checkpoints.keep(checkpoint_callback, self.run)
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Upload the checkpoints and end the run: KILLED when a person stopped it with Ctrl-C."""
-        if not self._initialized:
+        """Say how the run ended, and wait 10 s at most until the store has it."""
+        if self._run is None or self._run.is_closed:
             return
-        try:
-            # The one without a monitor last: it has the newest checkpoint, the other's `last` is from its best epoch.
-            for callback in sorted(self._checkpoint_callbacks, key=lambda one: one.monitor is None):
-                self._scan_and_log_checkpoints(callback)
-        except DovetailError as error:
-            warnings.warn(f"The checkpoints stay here and are not with the run: {error}", stacklevel=2)
-        finally:
-            ended = _failed(sys.exc_info()[1]) if status == "failed" else "FINISHED"
-            self._store.set_status(str(self.run_id), ended)
+        error = sys.exc_info()[1] if status == "failed" else None
+        if error is not None:
+            self._run.fail(error)
+        else:
+            self._run.end("FAILED" if status == "failed" else "FINISHED")
+        if not self._is_block:
+            self._run.close()
 
     def __enter__(self) -> DovetailLogger:
+        self._is_block = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._initialized:
-            self._store.set_status(str(self.run_id), _failed(error))
+        self._is_block = False
+        if self._run is None or self._run.is_closed:
+            return
+        if verdict(error)[0] != "FINISHED":
+            self._run.say_ending(error)
+        self._run.close()
 
-    def _open(self) -> None:
-        if self._run_id is None:
-            token = secrets.token_hex(16)
-            self._run_id = self._store.create_run(token, name=self._run_name, tags=self._all_tags()).run_id
-        else:
-            self._store.set_status(self._run_id, "RUNNING")
-        self._experiment_id = self._store.get_run(self._run_id).experiment_id
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process of its own, as `ddp_spawn` makes them: it opens the same run again."""
+        return {**self.__dict__, "_run": None, "_given_run_id": self._run.token if self._run else self._given_run_id}
 
-    def _all_tags(self) -> dict[str, str]:
+    def _opening(self) -> Any:
+        if self._given_run_id:
+            return open_known(self._tracking_uri, self._given_run_id, "resume")
         from mlflow.tracking.context.registry import resolve_tags
 
-        resolved: dict[str, str] = resolve_tags({key: str(value) for key, value in (self.tags or {}).items()})
-        return resolved
-
-    def _scan_and_log_checkpoints(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Store the best and the last checkpoint under names that stay, whatever the files are called here."""
-        newest = checkpoint_callback.last_model_path
-        if checkpoint_callback.monitor is None:
-            kept = {"last.ckpt": newest or checkpoint_callback.best_model_path}
-        else:
-            kept = {"best.ckpt": checkpoint_callback.best_model_path, "last.ckpt": newest}
-        if self._log_model == "all":
-            kept |= {Path(path).name: path for path in checkpoint_callback.best_k_models}
-        for name, source in kept.items():
-            if source and Path(source).is_file():
-                self._upload_checkpoint(name, Path(source))
-
-    def _upload_checkpoint(self, name: str, source: Path) -> None:
-        state = (str(source), source.stat().st_mtime)
-        if self._uploaded.get(name) == state:
-            return
-        with tempfile.TemporaryDirectory() as directory:
-            self._store.log_artifact(
-                str(self.run_id), _same_file(source, Path(directory) / name), names.ARTIFACT_CHECKPOINTS
-            )
-        self._uploaded[name] = state
+        tags = resolve_tags({key: redact.mask_text(str(value)) for key, value in (self.tags or {}).items()})
+        return open_new(self._tracking_uri, self._experiment_name, self._artifact_location, self._run_name, tags)
 
 
-def _failed(error: BaseException | None) -> RunStatus:
-    return "KILLED" if is_interrupt(error) else "FAILED"
-
-
-def _same_file(source: Path, target: Path) -> Path:
-    """`source` under another name: a link where the system allows it, else a copy."""
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
+def _is_rank_zero() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _md5(path: Path) -> str:

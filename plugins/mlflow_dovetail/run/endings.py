@@ -29,7 +29,7 @@ class Terminated(SystemExit):
 class Ended(Protocol):
     """What can be told that its process ends."""
 
-    def fail(self, error: BaseException) -> None:
+    def say_ending(self, error: BaseException | None) -> None:
         """An exception has come to the top."""
 
     def close(self) -> None:
@@ -62,13 +62,9 @@ class Watch:
     """Hears of the end of this process for all open runs: an exception that nobody catches, SIGTERM, the exit.
 
     What was installed before goes on working: hooks are chained, and a SIGTERM handler of somebody else is left alone.
-
-    Attributes:
-        defers_sigterm: Somebody else turns SIGTERM into an orderly end now, as Lightning does while it trains.
     """
 
     def __init__(self) -> None:
-        self.defers_sigterm = False
         self._open: list[Ended] = []
         self._hook_before: Callable[..., Any] | None = None
 
@@ -98,12 +94,13 @@ class Watch:
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
-        if not self.defers_sigterm:
+        # While Lightning trains, it calls this after a note to itself, and ends in order after the batch.
+        if type(signal.getsignal(signal.SIGTERM)).__name__ != "_HandlersCompose":
             raise Terminated
 
     def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         for run in reversed(self._open):
-            run.fail(error)
+            run.say_ending(error)
         (self._hook_before or sys.__excepthook__)(kind, error, trace)
 
     def _on_exit(self) -> None:

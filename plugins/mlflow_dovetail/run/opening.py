@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_dovetail import __version__, names, store
-from mlflow_dovetail.errors import RunFolderInvalid, StoreUnavailable
+from mlflow_dovetail.errors import RunFolderInvalid, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import JournalWriter, Progress
 from mlflow_dovetail.journal.entries import AttemptKind
 from mlflow_dovetail.records import Run as StoredRun
@@ -86,7 +86,7 @@ def open_known(tracking_uri: str, run_id: str, kind: AttemptKind) -> Opening:
     opened = _open_store(tracking_uri, None, None)
     stored = None
     if opened is not None:
-        stored = opened.find_run(run_id) if folder and folder.token == run_id else opened.get_run(run_id)
+        stored = _find_run(opened, run_id)
     if folder is None:
         token = (stored.token if stored else None) or secrets.token_hex(16)
         folder = _folder(
@@ -107,6 +107,16 @@ def open_known(tracking_uri: str, run_id: str, kind: AttemptKind) -> Opening:
             opened.set_status(stored.run_id, "RUNNING")
     attempt = max(_attempts_of(folder, tracking_uri, stored) + (kind == "resume"), 1)
     return Opening(folder, JournalWriter(folder, kind, attempt), tracking_uri, stored, opened)
+
+
+def _find_run(opened: RunStore, run_id: str) -> StoredRun:
+    try:
+        return opened.get_run(run_id)
+    except RunNotFound:
+        runs = opened.search(names.TAG_TOKEN, run_id)
+        if not runs:
+            raise
+        return runs[0]
 
 
 def _attempts_of(folder: RunFolder, tracking_uri: str, stored: StoredRun | None) -> int:

@@ -18,7 +18,7 @@ from mlflow_dovetail.errors import DovetailError, RunFolderBusy
 from mlflow_dovetail.journal import JournalWriter, OutOfTime, Progress, Sender, clock_ms, entries, is_complete, staging
 from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import DatasetInput, RunStatus
-from mlflow_dovetail.run import values
+from mlflow_dovetail.run import configuration, values
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
 from mlflow_dovetail.run.console import ConsoleTee
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
@@ -60,6 +60,7 @@ class Run:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._has_ended = False
+        self._error: BaseException | None = None
         self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
         self._tee = ConsoleTee(opening.folder.console)
         self._tee.start()
@@ -80,6 +81,11 @@ class Run:
             if self._run_id:
                 self._register()
         return self._run_id or self.token
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's; empty while no store has answered."""
+        return self._opening.stored.experiment_id if self._opening.stored else ""
 
     @property
     def folder(self) -> Path:
@@ -154,6 +160,16 @@ class Run:
         otherwise keeps its first value there, and the tag `dovetail.changed_params` has the new one.
         """
         self._append(entries.Params(clock_ms(), values.flatten(params)))
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Log a configuration: its values as params, the whole as the artifact `config/config.yaml`.
+
+        Args:
+            config: Nested; an OmegaConf node is resolved, but for what reads the environment.
+        """
+        shown = configuration.plain(config)
+        self.log_params(shown)
+        self.log_text(configuration.as_yaml(shown), f"{names.ARTIFACT_CONFIG}/config.yaml")
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set or replace one tag."""
@@ -240,15 +256,25 @@ class Run:
         self._flush(WAIT_SECONDS)
 
     def fail(self, error: BaseException) -> None:
-        """Say that an exception ended the run, with its traceback; see `end`."""
-        self._say_ending(error)
+        """Say that an exception ended the run, with its traceback, and wait as `end` does."""
+        self.say_ending(error)
+        self._flush(WAIT_SECONDS)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more can be logged."""
+        return self._writer.is_closed
+
+    def will_end_by(self, error: BaseException) -> None:
+        """Keep the exception that ends the run until it is closed, at the latest when the process exits."""
+        self._error = error
 
     def close(self) -> None:
         """Log no more: the run is FINISHED unless something else was said. Twice is fine."""
         if os.getpid() != self._pid or self._writer.is_closed:
             return
         if not self._has_ended:
-            self._say_ending(None)
+            self.say_ending(self._error)
         WATCH.remove(self)
         self._tee.stop()
         self._writer.close()
@@ -262,10 +288,11 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._say_ending(error)
+        self.say_ending(error)
         self.close()
 
-    def _say_ending(self, error: BaseException | None) -> None:
+    def say_ending(self, error: BaseException | None) -> None:
+        """Keep how an exception, or none, ended the run; it is sent when the run is closed."""
         if self._writer.is_closed:
             return
         status, cause = verdict(error)
