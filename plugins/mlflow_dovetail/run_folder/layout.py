@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +18,8 @@ from mlflow_dovetail import names
 from mlflow_dovetail.errors import RunFolderInvalid
 from mlflow_dovetail.records import RunStatus
 from mlflow_dovetail.run_folder.lease import Lease, Life
+
+log = logging.getLogger("mlflow_dovetail")
 
 VERSION = 1
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -110,9 +114,15 @@ class RunFolder:
 
     @classmethod
     def all_under(cls, root: Path) -> list[RunFolder]:
-        """Every run folder of the project at `root`, the oldest first."""
-        found = [cls(path.parent) for path in (root / names.DOVETAIL_FOLDER / "runs").glob("*/run.json")]
-        return sorted(found, key=lambda folder: folder.describe().start_time_ms)
+        """Every run folder of the project at `root` that can be read, the oldest first; of the others a log tells."""
+        found = []
+        for path in (root / names.DOVETAIL_FOLDER / "runs").glob("*/run.json"):
+            folder = cls(path.parent)
+            try:
+                found.append((folder.describe().start_time_ms, folder.token, folder))
+            except RunFolderInvalid as error:  # one damaged folder must not stand in the way of the others
+                log.warning("%s", error)
+        return [folder for *_, folder in sorted(found, key=lambda one: one[:2])]
 
     def describe(self) -> Description:
         """Read `run.json`.
@@ -181,7 +191,7 @@ def root_for(project_root: Path) -> Path:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part, and a crash keeps one of them."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = _beside(path)
     try:
         with beside.open("wb") as file:
             file.write(content)
@@ -206,7 +216,7 @@ def copy_file(source: Path, target: Path) -> tuple[int, str]:
     Returns:
         Size in bytes and SHA-256 of what was copied.
     """
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside = _beside(target)
     digest, size = hashlib.sha256(), 0
     try:
         with source.open("rb") as read, beside.open("wb") as write:
@@ -218,6 +228,11 @@ def copy_file(source: Path, target: Path) -> tuple[int, str]:
     finally:
         beside.unlink(missing_ok=True)
     return size, digest.hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    """A name for the new content that no other process and no other thread writes to at this moment."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
 def _pretty(record: msgspec.Struct) -> bytes:
