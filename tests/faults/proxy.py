@@ -62,6 +62,7 @@ class Proxy:
         address: Where clients find the proxy. It stays the same over every change.
         outcomes: How many requests (for "drop": connections) went which way; the keys are "passed", "delayed",
             "dropped", "hung", "answered 500", "reply lost" and "upstream failed".
+        paths: How many requests there were by the last part of their path, as "log-batch".
     """
 
     def __init__(self, upstream: str) -> None:
@@ -73,6 +74,7 @@ class Proxy:
         self._listener: _Listener | None = None
         self.address = f"http://127.0.0.1:{self._port}"
         self.outcomes: Counter[str] = Counter()
+        self.paths: Counter[str] = Counter()
 
     def passes(self) -> None:
         self._become(_Fault())
@@ -166,6 +168,7 @@ class Proxy:
     def fault_for(self, path: str) -> _Fault:
         """What happens to this request."""
         with self._lock:
+            self.paths[path.partition("?")[0].rpartition("/")[2]] += 1
             return self._fault if self._fault.strikes(path) else _Fault()
 
     def count(self, outcome: str) -> None:

@@ -80,6 +80,7 @@ def test_requests_pass_with_method_body_status_and_headers(proxy: Proxy):
     assert connection.getresponse().read() == b"GET /again "
     connection.close()
     assert proxy.outcomes == Counter(passed=2)
+    assert proxy.paths == Counter(a=1, again=1)
 
 
 def test_a_chunked_body_passes_whole(proxy: Proxy):

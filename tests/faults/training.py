@@ -48,6 +48,7 @@ class Training:
         variables: Environment of the trainer and its recorder.
         before: A command to run it under, such as `setpriv --bounding-set -dac_override`.
         through: A shell's tail, such as `| cat`; the child is then the shell.
+        piped: Whether its output goes to a pipe, `process.stdout`, instead of files.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Training:
         variables: dict[str, str] | None = None,
         before: tuple[str, ...] = (),
         through: str = "",
+        piped: bool = False,
         **options: object,
     ) -> None:
         self.folder, self.uri = folder, uri
@@ -77,8 +79,8 @@ class Training:
                 cwd=folder,
                 env=child_environment(**self.variables),
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=talk,
+                stdout=subprocess.PIPE if piped else out,
+                stderr=subprocess.STDOUT if piped else talk,
                 start_new_session=True,
             )
 
@@ -115,7 +117,9 @@ class Training:
 
     def report(self) -> str:
         """Everything that helps to understand a failure."""
-        logs = [self.folder / "stdout", self.folder / "stderr", *self.folder.rglob("recorder.log")]
+        roots = {self.folder, Path(self.variables["DOVETAIL_DIR"])}
+        recorder_logs = [log for root in roots for log in root.rglob("recorder.log")]
+        logs = [self.folder / "stdout", self.folder / "stderr", *recorder_logs]
         parts = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs]
         return f"exit code {self.process.poll()}\n" + "\n".join(parts)
 
@@ -130,10 +134,14 @@ class Training:
         self._wait(self._early.exists, "start_run has returned", START_SECONDS)
 
     def wait_steps(self, count: int, seconds: float = 30) -> None:
-        """Until so many more steps are logged."""
+        """Until so many more steps are logged than when this is called."""
         self.wait_started()
-        goal = self._lines() + count
-        self._wait(lambda: self._lines() >= goal, f"{count} more steps are logged", seconds)
+        self.wait_logged(self._lines() + count, seconds)
+
+    def wait_logged(self, count: int, seconds: float = 30) -> None:
+        """Until so many steps and artifacts are logged in all."""
+        self.wait_started()
+        self._wait(lambda: self._lines() >= count, f"{count} steps are logged", seconds)
 
     def wait(self, seconds: float = 60) -> int:
         """Until it ends; its exit code."""
@@ -167,7 +175,8 @@ class Training:
 
     def recorders(self) -> list[int]:
         """Process ids of its recorders."""
-        return processes_with("mlflow_dovetail.run.recorder", f"{self.variables['DOVETAIL_DIR']}/")
+        folder = self.facts["folder"] if self._early.exists() else f"{self.variables['DOVETAIL_DIR']}/"
+        return processes_with("mlflow_dovetail.run.recorder", folder)
 
     def kill_recorders(self) -> int:
         """SIGKILL them; how many there were."""
@@ -176,10 +185,12 @@ class Training:
             kill(pid)
         return len(found)
 
-    def dovetail(self, *arguments: str, seconds: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
+    def dovetail(
+        self, *arguments: str, before: tuple[str, ...] = (), seconds: float = 60, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command `dovetail` beside it."""
         return subprocess.run(
-            [sys.executable, "-m", "mlflow_dovetail", *arguments],
+            [*before, sys.executable, "-m", "mlflow_dovetail", *arguments],
             cwd=self.folder,
             env=child_environment(**{**self.variables, **variables}),
             capture_output=True,
