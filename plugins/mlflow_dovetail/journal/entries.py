@@ -7,12 +7,12 @@ never changed; a new field goes to the end, with a default.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from mlflow_dovetail.records import RunStatus
-from mlflow_dovetail.run_folder import last_payload
+from mlflow_dovetail.run_folder import SegmentReader, last_payload
 
 AttemptKind = Literal["create", "resume", "append"]
 
@@ -116,7 +116,26 @@ Entry = Start | Metrics | Params | Tags | Input | File | Monitor | Trouble | End
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
-encode = _encoder.encode
+
+def encode(entry: Entry | tuple[Any, ...]) -> bytes:
+    """The record of an entry, or of the tuple that one stands for; what is no Unicode in a text is escaped."""
+    try:
+        return _encoder.encode(entry)
+    except UnicodeEncodeError:  # a file name of undecodable bytes, for instance
+        return _encoder.encode(_as_unicode(msgspec.to_builtins(entry)))
+
+
+def as_unicode(text: str) -> str:
+    """A text that every store can take: lone surrogates become their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _as_unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return as_unicode(value)
+    if isinstance(value, dict):
+        return {as_unicode(key): _as_unicode(one) for key, one in value.items()}
+    return [_as_unicode(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def is_closed(path: Path) -> bool:
@@ -126,6 +145,16 @@ def is_closed(path: Path) -> bool:
         return payload is not None and isinstance(decode(payload), Close)
     except msgspec.DecodeError:
         return False
+
+
+def resumes(path: Path) -> bool:
+    """Whether a segment's writer goes on with a training that an earlier one has begun."""
+    payload = next(iter(SegmentReader(path).read()), None)
+    try:
+        first = decode(payload) if payload is not None else None
+    except msgspec.DecodeError:
+        return False
+    return isinstance(first, Start) and first.kind == "resume"
 
 
 def decode(payload: bytes) -> Entry:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from mlflow_dovetail import names
 from mlflow_dovetail.journal.entries import AttemptKind, File
-from mlflow_dovetail.records import RunStatus
+from mlflow_dovetail.records import Run, RunStatus
 from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.run_folder import RunFolder, read_json, write_whole
 
 VERSION = 1
+_Table = TypeVar("_Table", bound="dict[str, Any]")
 
 
 class Attempt(msgspec.Struct):
@@ -23,6 +25,7 @@ class Attempt(msgspec.Struct):
         logged_before: The largest step of each metric when a resumed training began; empty for other kinds.
         status: How it ended; None while it goes on.
         time_ms: Of its last entry.
+        metrics_ms, metrics_step: Of its last metrics.
     """
 
     kind: AttemptKind
@@ -33,13 +36,16 @@ class Attempt(msgspec.Struct):
     cause: str = ""
     time_ms: int = 0
     closed: bool = False
+    metrics_ms: int = 0
+    metrics_step: int = 0
 
 
 class Best(msgspec.Struct):
-    """The best value of a metric so far."""
+    """The best value of a metric so far; of one that has a single step, its only one, which is not worth telling."""
 
     value: float
     step: int
+    of_many: bool = False
 
 
 class Progress(msgspec.Struct):
@@ -87,14 +93,26 @@ class Progress(msgspec.Struct):
         """What is known of the store at `uri`; nothing yet for one that the run has never gone to."""
         return read_json(_path(folder, uri), cls) or cls(strip_url_credentials(uri))
 
+    def take_over(self, run: Run) -> None:
+        """Begin with what the store tells of a run that is there: another folder of it may have been sent before."""
+        self.run_id, self.status = run.run_id, run.status
+        renamed = _told(run, names.TAG_RENAMED, dict[str, str])
+        steps = {renamed.get(stored, stored): step for stored, step in run.metric_steps.items()}
+        self.last_steps = {**steps, **self.last_steps}
+        self.best = {**_told(run, names.TAG_BEST, dict[str, Best]), **self.best}
+        self.nonfinite = {**_told(run, names.TAG_NONFINITE, dict[str, dict[str, int]]), **self.nonfinite}
+        known = self.stored_names.setdefault("metric", {})
+        known |= {given: stored for stored, given in renamed.items() if stored in run.metric_steps}
+
     def save(self, folder: RunFolder) -> None:
         """Keep it; a crash keeps the old or the new."""
         write_whole(_path(folder, self.uri), msgspec.json.encode(self))
 
     @property
     def is_live(self) -> bool:
-        """Whether a writer goes on that can end the run."""
-        return any(one.status is None for one in self.trainings)
+        """Whether a writer goes on that can end the run: a resumed training takes the place of the earlier ones."""
+        last = self.trainings[-1].number if self.trainings else 0
+        return any(one.status is None and not one.closed for one in self.trainings if one.number == last)
 
     @property
     def trainings(self) -> list[Attempt]:
@@ -121,6 +139,14 @@ def captured_files(folder: RunFolder) -> dict[str, tuple[int, int]]:
     return {
         path.relative_to(folder.captured).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) for path in found
     }
+
+
+def _told(run: Run, tag: str, kind: type[_Table]) -> _Table:
+    """A tag about the recording itself; what was cut, or is of another version, is empty."""
+    try:
+        return msgspec.json.decode(run.tags.get(tag, "{}"), type=kind)
+    except msgspec.DecodeError:
+        return kind()
 
 
 def _path(folder: RunFolder, uri: str) -> Path:

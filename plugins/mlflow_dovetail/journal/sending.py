@@ -131,7 +131,8 @@ class Sender:
         if attempt and ending and not attempt.closed:
             attempt.closed = True
             if attempt.status is None:
-                attempt.status, attempt.cause, attempt.time_ms = ending.status, ending.cause, ending.time_ms
+                attempt.status, attempt.cause = ending.status, ending.cause
+                attempt.time_ms = max(attempt.time_ms, ending.time_ms)  # the wall's clock may have been set back
 
     def _put(self, outgoing: Outgoing) -> None:
         run_id = self.progress.run_id

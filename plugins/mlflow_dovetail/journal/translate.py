@@ -72,7 +72,7 @@ def best_points(progress: Progress) -> list[MetricPoint]:
         MetricPoint(
             _stored("metric", names.METRIC_BEST_PREFIX + key, progress), best.value, _last_step(progress), ended
         )
-        for key, best in progress.best.items()
+        for key, best in _told_best(progress).items()
     ]
 
 
@@ -90,7 +90,7 @@ def told(progress: Progress) -> dict[str, str]:
     tables: list[tuple[str, Mapping[str, object]]] = [
         (names.TAG_RENAMED, renamed),
         (names.TAG_NONFINITE, progress.nonfinite),
-        (names.TAG_BEST, {key: {"value": one.value, "step": one.step} for key, one in progress.best.items()}),
+        (names.TAG_BEST, {key: {"value": one.value, "step": one.step} for key, one in _told_best(progress).items()}),
     ]
     return tags | {tag: _bounded_json(values) for tag, values in tables if values}
 
@@ -125,11 +125,18 @@ def _note_best(key: str, value: float, entry: Metrics, progress: Progress, outgo
     if not mode:
         return
     best = progress.best.get(key)
+    of_many = best is not None and (best.of_many or best.step != entry.step)
+    if best is not None:
+        best.of_many = of_many
     if best is None or (value < best.value if mode == "min" else value > best.value):
-        progress.best[key] = Best(value, entry.step)
+        progress.best[key] = Best(value, entry.step, of_many)
         if key in progress.monitors:
             stored = _stored("metric", names.METRIC_BEST_PREFIX + key, progress)
             outgoing.points.append(MetricPoint(stored, value, entry.step, entry.time_ms))
+
+
+def _told_best(progress: Progress) -> dict[str, Best]:
+    return {key: best for key, best in progress.best.items() if best.of_many or key in progress.monitors}
 
 
 def _count_nonfinite(progress: Progress, key: str, value: float) -> None:

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from mlflow_dovetail import names
 from mlflow_dovetail.errors import Degraded
-from mlflow_dovetail.journal.entries import AttemptKind, Close, Entry, Start, Trouble, encode
+from mlflow_dovetail.journal.entries import AttemptKind, Close, End, Entry, Start, Trouble, encode
 from mlflow_dovetail.run_folder import RunFolder, frame
 from mlflow_dovetail.run_folder.framing import HEADER, MARKER
 
@@ -56,6 +56,8 @@ class JournalWriter:
         self._last = (0, 0)
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
+        self._lost = 0
+        self._end = b""
         self._next_try_ms = 0
         self._told: set[str] = set()
         self.append(Start(clock_ms(), kind, attempt))
@@ -87,6 +89,8 @@ class JournalWriter:
     def append(self, entry: Entry) -> None:
         """Append an entry of any other kind."""
         record = frame(encode(entry))
+        if isinstance(entry, End):
+            self._end = record
         if self._held:
             self._hold(record, None)
         elif cause := self._write(record):
@@ -106,8 +110,10 @@ class JournalWriter:
         if self._descriptor < 0:
             return
         if os.getpid() == self._pid:
-            self.append(Close(clock_ms()))
             self._write_held()
+            if self._held:
+                self._write_last_words()
+            self.append(Close(clock_ms()))
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -127,19 +133,39 @@ class JournalWriter:
             return error.strerror or str(error)
 
     def _hold(self, record: bytes, cause: str | None) -> None:
-        if self._held_bytes + len(record) <= _HELD_BYTES:
-            self._held.append(record)
-            self._held_bytes += len(record)
-        else:
-            cause = "more waits in memory for the journal than 64 MiB, and later values are lost"
+        """Keep a record for later: `cause` says why it could not be written; None that others wait already."""
+        if self._held_bytes + len(record) > _HELD_BYTES:
+            self._lost += 1
+            self._tell("more than 64 MiB wait for room, and later values are lost", self._advice())
+            return
         if cause:
             told = f"journal not written at once: {cause}"
             if told not in self._told:
-                self._held.append(frame(encode(Trouble(clock_ms(), told, 1))))
-            self._tell(told, f"Make room where {self.folder.path} lies.")
+                self._queue(frame(encode(Trouble(clock_ms(), told, 1))))
             self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
-        elif _elapsed_ms() >= self._next_try_ms:
+            self._queue(record)
+            self._tell(told, self._advice())
+            return
+        self._queue(record)
+        if _elapsed_ms() >= self._next_try_ms:
             self._write_held()
+
+    def _queue(self, record: bytes) -> None:
+        self._held.append(record)
+        self._held_bytes += len(record)
+
+    def _advice(self) -> str:
+        return f"Make room where {self.folder.path} lies."
+
+    def _write_last_words(self) -> None:
+        """Where there is no room to the end: say that, and how the run ended, in the room that was kept for it."""
+        self.folder.reserve.unlink(missing_ok=True)
+        cause = "values that the disk had no room for are lost"
+        for record in (frame(encode(Trouble(clock_ms(), cause, self._lost + len(self._held)))), self._end):
+            if record:
+                self._write(record)
+        self._held.clear()
+        self._held_bytes = 0
 
     def _write_held(self) -> None:
         while self._held:

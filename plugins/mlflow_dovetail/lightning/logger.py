@@ -129,7 +129,8 @@ class DovetailLogger(MLFlowLogger):
     @rank_zero_experiment
     def experiment(self) -> MlflowClient:
         """MLflow's client. What is logged to the run through it goes to the journal; offline, reading raises."""
-        return self.run.client
+        known = self._known_run
+        return (self.run if known.is_offline else known).client  # a question to the store opens no closed run again
 
     @property
     def run_id(self) -> str | None:

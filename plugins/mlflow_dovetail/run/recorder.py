@@ -73,8 +73,17 @@ class Recorder:
 
     def serve(self) -> None:
         """Work until the run is complete in its store, or nobody can be helped any more."""
-        while not self._turn():
+        while not self._turn_or_wait():
             time.sleep(TICK_SECONDS)
+
+    def _turn_or_wait(self) -> bool:
+        try:
+            return self._turn()
+        except OSError as error:  # no room, most likely; there may be some later
+            log.warning("%s", error)
+            time.sleep(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            return self._over_since is not None and time.monotonic() - self._over_since > PATIENCE_SECONDS
 
     def _turn(self) -> bool:
         """Do what is due; whether all is done."""

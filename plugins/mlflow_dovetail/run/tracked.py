@@ -293,7 +293,7 @@ class Run:
 
     def say_ending(self, error: BaseException | None) -> None:
         """Keep how an exception, or none, ended the run; it is sent when the run is closed."""
-        if self._writer.is_closed:
+        if os.getpid() != self._pid or self._writer.is_closed:  # a forked child ends nothing but itself
             return
         status, cause = verdict(error)
         if error is not None and status == "FAILED":

@@ -22,6 +22,8 @@ from mlflow_dovetail.run_folder.lease import Lease, Life
 log = logging.getLogger("mlflow_dovetail")
 
 VERSION = 1
+# So that a full disk still has room for how the run ended.
+_RESERVE_BYTES = 64 << 10
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -80,6 +82,7 @@ class RunFolder:
         self.console = path / "console.log"
         self.recorder_log = path / "recorder.log"
         self.heartbeat = path / "heartbeat"
+        self.reserve = path / "reserve"
 
     @classmethod
     def make(cls, root: Path, description: Description) -> RunFolder:
@@ -92,6 +95,8 @@ class RunFolder:
         try:
             for part in (folder.journal, folder.leases, folder.artifacts, folder.captured, folder.sent):
                 part.mkdir(parents=True, exist_ok=True)
+            if not folder.reserve.exists():
+                folder.reserve.write_bytes(os.urandom(_RESERVE_BYTES))  # not zeros, which some disks do not keep
             ignore = root / names.DOVETAIL_FOLDER / ".gitignore"
             if not ignore.exists():
                 write_whole(ignore, b"*\n")

@@ -88,6 +88,7 @@ class Callbacks:
 class Logger:
     experiment_name: str = MISSING
     tracking_uri: str | None = None  # null: MLFLOW_TRACKING_URI, else mlflow.db in this project
+    run_id: str | None = None  # resumes this run
     register: str | None = None  # registers the best model under this name
 
 

@@ -56,9 +56,10 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         tracking_uri=cfg.logger.tracking_uri,
         run_name=cfg.name,
         tags=values["tags"],
+        run_id=cfg.logger.run_id,
         notes=cfg.notes,
     ) as logger:
-        logger.log_config(values)
+        logger.log_config(cfg)
         logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
 
         kept = {"dirpath": output_dir / "checkpoints", "enable_version_counter": False}
@@ -73,7 +74,6 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
 
         score = float(best.best_model_score)
-        logger.log_metrics({f"best/{cfg.callbacks.monitor}": score}, trainer.global_step)
         if trainer.is_global_zero:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
             write_json(output_dir / "metrics.json", {**metrics, f"best/{cfg.callbacks.monitor}": score})
