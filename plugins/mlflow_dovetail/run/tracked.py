@@ -63,7 +63,9 @@ class Run:
         self._error: BaseException | None = None
         self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
         self._tee = ConsoleTee(opening.folder.console)
-        self._tee.start()
+        # Under `dovetail exec` that process hears what this one prints.
+        if os.environ.get(names.ENV_PARENT_RUN) not in (self._run_id, self.token):
+            self._tee.start()
         self._spawn()
         self._register()
         WATCH.add(self)
