@@ -64,7 +64,7 @@ class Run:
         self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
         self._tee = ConsoleTee(opening.folder.console)
         # Under `dovetail exec` that process hears what this one prints.
-        if os.environ.get(names.ENV_PARENT_RUN) not in (self._run_id, self.token):
+        if os.environ.get(names.ENV_PARENT_RUN) not in (self.run_id, self.token):
             self._tee.start()
         self._spawn()
         self._register()
