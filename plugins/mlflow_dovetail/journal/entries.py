@@ -130,7 +130,7 @@ def as_unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _as_unicode(value: Any) -> Any:
+def _as_unicode(value: object) -> object:
     if isinstance(value, str):
         return as_unicode(value)
     if isinstance(value, dict):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -12,10 +13,10 @@ from mlflow_dovetail import names
 from mlflow_dovetail.journal.entries import AttemptKind, File
 from mlflow_dovetail.records import Run, RunStatus
 from mlflow_dovetail.redact import strip_url_credentials
-from mlflow_dovetail.run_folder import RunFolder, read_json, write_whole
+from mlflow_dovetail.run_folder import Description, RunFolder, read_json, write_whole
 
 VERSION = 1
-_Table = TypeVar("_Table", bound="dict[str, Any]")
+_Value = TypeVar("_Value")
 
 
 class Attempt(msgspec.Struct):
@@ -93,14 +94,17 @@ class Progress(msgspec.Struct):
         """What is known of the store at `uri`; nothing yet for one that the run has never gone to."""
         return read_json(_path(folder, uri), cls) or cls(strip_url_credentials(uri))
 
-    def take_over(self, run: Run) -> None:
-        """Begin with what the store tells of a run that is there: another folder of it may have been sent before."""
+    def begin(self, run: Run, about: Description) -> None:
+        """Begin with a run as the store has it; of one that was there before this folder, with what is told of it."""
         self.run_id, self.status = run.run_id, run.status
-        renamed = _told(run, names.TAG_RENAMED, dict[str, str])
+        if about.run_id is None:
+            return  # it all stands in this folder's journal
+        renamed = _told(run, names.TAG_RENAMED, str)
         steps = {renamed.get(stored, stored): step for stored, step in run.metric_steps.items()}
         self.last_steps = {**steps, **self.last_steps}
-        self.best = {**_told(run, names.TAG_BEST, dict[str, Best]), **self.best}
-        self.nonfinite = {**_told(run, names.TAG_NONFINITE, dict[str, dict[str, int]]), **self.nonfinite}
+        best = {key: Best(one.value, one.step, of_many=True) for key, one in _told(run, names.TAG_BEST, Best).items()}
+        self.best = {**best, **self.best}
+        self.nonfinite = {**_told(run, names.TAG_NONFINITE, dict[str, int]), **self.nonfinite}
         known = self.stored_names.setdefault("metric", {})
         known |= {given: stored for stored, given in renamed.items() if stored in run.metric_steps}
 
@@ -141,12 +145,18 @@ def captured_files(folder: RunFolder) -> dict[str, tuple[int, int]]:
     }
 
 
-def _told(run: Run, tag: str, kind: type[_Table]) -> _Table:
-    """A tag about the recording itself; what was cut, or is of another version, is empty."""
+def _told(run: Run, tag: str, kind: type[_Value]) -> dict[str, _Value]:
+    """A tag about the recording itself, without what is of another kind, such as the note of what was left out."""
     try:
-        return msgspec.json.decode(run.tags.get(tag, "{}"), type=kind)
+        table = msgspec.json.decode(run.tags.get(tag, "{}"), type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
-        return kind()
+        return {}
+    found: dict[str, _Value] = {}
+    for key, text in table.items():
+        with suppress(msgspec.DecodeError):
+            found[key] = msgspec.json.decode(text, type=kind)
+    found.pop("…", None)
+    return found
 
 
 def _path(folder: RunFolder, uri: str) -> Path:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ import msgspec
 from mlflow_dovetail import names
 from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreRefused, StoreUnavailable
 from mlflow_dovetail.journal import staging
-from mlflow_dovetail.journal.entries import File, decode
-from mlflow_dovetail.journal.progress import Progress, captured_files, is_complete
-from mlflow_dovetail.journal.translate import Outgoing, best_points, told, translate
-from mlflow_dovetail.records import MetricPoint, RunStatus
+from mlflow_dovetail.journal.entries import File, Start, decode
+from mlflow_dovetail.journal.progress import Attempt, Progress, captured_files, is_complete
+from mlflow_dovetail.journal.translate import Outgoing, best_points, bounded_json, told, translate
+from mlflow_dovetail.records import MetricPoint, Run, RunStatus
 from mlflow_dovetail.run_folder import RunFolder, SegmentReader
 from mlflow_dovetail.store import RunStore
 
 _POINTS_AT_ONCE = 5000
 _KEPT_BYTES = 1 << 20
+_TOLD_PARAM_LENGTH = 500
 
 
 class OutOfTime(Exception):
@@ -53,6 +55,7 @@ class Sender:
         self.progress = Progress.load(folder, store.uri)
         self._deadline = deadline
         self._on_progress = on_progress or (lambda _: None)
+        self._no_files_now = False
 
     def send(self) -> bool:
         """Send all that is there now.
@@ -65,6 +68,7 @@ class Sender:
             RunNotFound: The run has been deleted there.
             OutOfTime: The deadline has passed.
         """
+        self._no_files_now = False
         try:
             self._open_run()
             for number in self.folder.segments():
@@ -89,15 +93,14 @@ class Sender:
             run = self.store.create_run(
                 about.token, name=about.name, tags=about.tags, start_time_ms=about.start_time_ms
             )
-        progress.run_id, progress.status = run.run_id, run.status
-        progress.last_steps = {**run.metric_steps, **progress.last_steps}
+        progress.begin(run, about)
         progress.save(self.folder)
 
     def _send_segment(self, number: int) -> None:
         segment = str(number)
         path = self.folder.segment(number)
         reader = SegmentReader(path, self.progress.offsets.get(segment, 0))
-        ended = self.folder.life(number) == "dead"
+        ended = self.folder.life(number) == "dead" or self.folder.ending(number) is not None
         more = True
         while more:
             outgoing, before = Outgoing(), reader.offset
@@ -118,7 +121,10 @@ class Sender:
         before = reader.offset
         for payload in reader.read(ended=ended):
             try:
-                translate(decode(payload), segment, self.progress, outgoing)
+                entry = decode(payload)
+                if not isinstance(entry, Start):
+                    self._attempt(segment, entry.time_ms)
+                translate(entry, segment, self.progress, outgoing)
             except msgspec.DecodeError:
                 cause = "entries of the journal are of a kind that this version does not know"
                 self.progress.troubles[cause] = self.progress.troubles.get(cause, 0) + 1
@@ -126,9 +132,21 @@ class Sender:
                 return True
         return reader.offset > before
 
+    def _attempt(self, segment: str, time_ms: int) -> Attempt:
+        """What is known of a segment; one whose first entry was damaged, or never written, has begun all the same."""
+        attempt = self.progress.attempts.get(segment)
+        if attempt is None:
+            is_first = segment == "1" and self.folder.describe().run_id is None
+            attempt = Attempt("create" if is_first else "append", 1, time_ms, time_ms=time_ms)
+            self.progress.attempts[segment] = attempt
+        return attempt
+
     def _apply_ending(self, number: int) -> None:
-        attempt, ending = self.progress.attempts.get(str(number)), self.folder.ending(number)
-        if attempt and ending and not attempt.closed:
+        ending = self.folder.ending(number)
+        if ending is None:
+            return
+        attempt = self._attempt(str(number), ending.time_ms)
+        if not attempt.closed:
             attempt.closed = True
             if attempt.status is None:
                 attempt.status, attempt.cause = ending.status, ending.cause
@@ -141,8 +159,7 @@ class Sender:
             self._put_points(outgoing.points[start : start + names.MAX_METRICS_PER_BATCH])
         if outgoing.params:
             self._put_params(outgoing.params)
-        if outgoing.tags:
-            self._or_trouble("tags", lambda: self.store.set_tags(run_id, outgoing.tags))
+        self._put_each("the tag", outgoing.tags, lambda tags: self.store.set_tags(run_id, tags))
         if outgoing.inputs:
             self._or_trouble("datasets", lambda: self.store.log_inputs(run_id, outgoing.inputs))
         if outgoing.points:
@@ -165,18 +182,32 @@ class Sender:
             self.store.log_params(self.progress.run_id, params)
         except StoreRefused:
             run = self.store.get_run(self.progress.run_id)
-            changed = {key: value for key, value in params.items() if run.params.get(key, value) != value}
-            self._or_trouble(
-                "params",
-                lambda: self.store.log_params(
-                    run.run_id, {key: value for key, value in params.items() if key not in run.params}
-                ),
-            )
+            cut = {key: value[: names.MAX_PARAM_LENGTH] for key, value in params.items()}
+            new = {key: value for key, value in cut.items() if key not in run.params}
+            self._put_each("the param", new, lambda some: self.store.log_params(run.run_id, some))
+            changed = {key: value for key, value in cut.items() if run.params.get(key, value) != value}
             if changed:
-                attempt = str(self.progress.trainings[-1].number if self.progress.trainings else 1)
-                known = json.loads(run.tags.get(names.TAG_CHANGED_PARAMS, "{}"))
-                text = json.dumps({**known, attempt: {**known.get(attempt, {}), **changed}}, ensure_ascii=False)
-                self.store.set_tags(run.run_id, {names.TAG_CHANGED_PARAMS: text})
+                self.store.set_tags(run.run_id, {names.TAG_CHANGED_PARAMS: self._changed_params(run, changed)})
+
+    def _changed_params(self, run: Run, changed: dict[str, str]) -> str:
+        attempt = str(self.progress.trainings[-1].number if self.progress.trainings else 1)
+        try:
+            known = json.loads(run.tags.get(names.TAG_CHANGED_PARAMS, "{}"))
+        except ValueError:  # somebody else's words
+            known = {}
+        table = {**known.get(attempt, {}), **{key: value[:_TOLD_PARAM_LENGTH] for key, value in changed.items()}}
+        bounded = json.loads(bounded_json(table, names.MAX_TAG_LENGTH - 100))
+        return bounded_json({attempt: bounded, **{key: one for key, one in known.items() if key != attempt}})
+
+    def _put_each(self, what: str, values: dict[str, str], put: Callable[[dict[str, str]], None]) -> None:
+        """Put all at once; where the store refuses, one by one, so that one that is refused costs no other."""
+        if not values:
+            return
+        try:
+            put(values)
+        except StoreRefused:
+            for key, value in values.items():
+                self._or_trouble(f"{what} {key}", partial(put, {key: value}))
 
     def _send_captured(self) -> None:
         """Files that the recorder has made, sent again when they change."""
@@ -206,12 +237,15 @@ class Sender:
     def _put_file(self, copy: Path, path: str) -> bool:
         """Store a file under its path; whether that was done. What cannot be stored now is tried again."""
         self._check_time()
+        if self._no_files_now:
+            return False
         try:
             with _named(copy, Path(path).name) as file:
                 folder = Path(path).parent.as_posix()
                 self.store.log_artifact(self.progress.run_id, file, None if folder == "." else folder)
         except (StoreRefused, StoreUnavailable, OSError) as error:
             self.progress.why_waiting = getattr(error, "why", "") or str(error)
+            self._no_files_now = isinstance(error, StoreUnavailable)  # each of the others would wait as long in vain
             return False
         self._on_progress(path)
         return True
@@ -250,11 +284,18 @@ class Sender:
         if not trainings:  # others decide how this run ends
             status = progress.status or status
         elif not progress.is_live:
-            last = max(trainings, key=lambda one: one.time_ms)
+            last = trainings[-1]
             status, end_ms = last.status or "FAILED", last.time_ms
             if last.cause or progress.told.get(names.TAG_END_CAUSE):
                 new |= {names.TAG_END_CAUSE: last.cause}
         new = {key: value for key, value in new.items() if progress.told.get(key) != value}
+        # At the end the store is asked: a resumed run was set to RUNNING, another logger may have had its own word.
+        run = self.store.get_run(run_id) if end_ms is not None else None
+        if run and _attempt_of(run) > trainings[-1].number:
+            # Resumed from another folder since: that one says how the run ends.
+            progress.status = run.status
+            progress.save(self.folder)
+            return
         if names.TAG_BEST in new and not progress.is_live:
             self._put_points(best_points(progress))
         elif progress.is_live:
@@ -262,9 +303,7 @@ class Sender:
         if new:
             self.store.set_tags(run_id, new)
             progress.told |= new
-        # At the end the store is asked: a resumed run was set to RUNNING, another logger may have had its own word.
-        there = self.store.get_run(run_id).status if trainings and status != "RUNNING" else progress.status
-        if status != there:
+        if status != (run.status if run else progress.status):
             self.store.set_status(run_id, status, end_time_ms=end_ms)
         progress.status = status
         progress.save(self.folder)
@@ -286,6 +325,12 @@ class Sender:
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
             raise OutOfTime
+
+
+def _attempt_of(run: Run) -> int:
+    """Which attempt a run is in, as its store tells it."""
+    told = run.tags.get(names.TAG_ATTEMPT, "")
+    return int(told) if told.isdecimal() else 0
 
 
 @contextmanager

@@ -8,6 +8,7 @@ changes under its link.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow_dovetail.run_folder import RunFolder, copy_file
@@ -37,13 +38,17 @@ def stage(folder: RunFolder) -> None:
         OSError: There is no room, or a file cannot be read.
     """
     for link in sorted(folder.artifacts.glob("*" + _PIN)):
-        before = _state(link)
-        copy = link.with_suffix("")
-        copy_file(link, copy)
-        if _state(link) == before:
-            link.unlink(missing_ok=True)
-        else:
-            copy.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has done it
+            _stage_one(link, link.with_suffix(""))
+
+
+def _stage_one(link: Path, copy: Path) -> None:
+    before = _state(link)
+    copy_file(link, copy)
+    if _state(link) == before:
+        link.unlink(missing_ok=True)
+    else:
+        copy.unlink(missing_ok=True)
 
 
 def find(folder: RunFolder, payload: str) -> Path | None:

@@ -29,7 +29,8 @@ def apart(stored: str, given: str) -> str:
 
 
 def _fit(stored: str, given: str) -> str:
-    # MLflow wants a name to be its own normal path: no empty, "." or ".." part, and no slash at an end.
+    # MLflow wants a name to be its own normal path: no empty, "." or ".." part, no slash at an end, no ".." to begin.
     parts = [part for part in stored.split("/") if part not in ("", ".")]
     stored = "/".join("_" if part == ".." else part for part in parts) or "_"
+    stored = f"_{stored[2:]}" if stored.startswith("..") else stored
     return stored if len(stored) <= names.MAX_KEY_LENGTH else apart(stored, given)

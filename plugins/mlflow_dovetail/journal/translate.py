@@ -73,6 +73,7 @@ def best_points(progress: Progress) -> list[MetricPoint]:
             _stored("metric", names.METRIC_BEST_PREFIX + key, progress), best.value, _last_step(progress), ended
         )
         for key, best in _told_best(progress).items()
+        if _is_ours(key, progress)
     ]
 
 
@@ -92,24 +93,38 @@ def told(progress: Progress) -> dict[str, str]:
         (names.TAG_NONFINITE, progress.nonfinite),
         (names.TAG_BEST, {key: {"value": one.value, "step": one.step} for key, one in _told_best(progress).items()}),
     ]
-    return tags | {tag: _bounded_json(values) for tag, values in tables if values}
+    return tags | {tag: bounded_json(values) for tag, values in tables if values}
 
 
 def _metrics(entry: Metrics, attempt: Attempt | None, progress: Progress, outgoing: Outgoing) -> None:
     before = attempt.logged_before if attempt else {}
-    step, last_steps = entry.step, progress.last_steps
+    step, last_steps, time_ms = entry.step, progress.last_steps, _time_of(entry, attempt)
     for key, value in entry.values.items():
         stored = _stored("metric", key, progress)
         if before and attempt and 0 < before.get(key, -1) >= step:
             # An earlier attempt has this step already, and MLflow forgets nothing: one series stays one series.
             stored = _stored("metric", f"attempt_{attempt.number}/{key}", progress)
-        outgoing.points.append(MetricPoint(stored, value, step, entry.time_ms))
+        outgoing.points.append(MetricPoint(stored, value, step, time_ms))
         if step > last_steps.get(key, -1):
             last_steps[key] = step
         if not math.isfinite(value):
             _count_nonfinite(progress, key, value)
         else:
             _note_best(key, value, entry, progress, outgoing)
+
+
+def _time_of(entry: Metrics, attempt: Attempt | None) -> int:
+    """Two entries of one step never have the same time, or a store takes equal values for one point.
+
+    The writer sees to that; here it holds for threads, and for forked children who write to the same segment too.
+    """
+    if attempt is None:
+        return entry.time_ms
+    time_ms = entry.time_ms
+    if entry.step == attempt.metrics_step and time_ms <= attempt.metrics_ms:
+        time_ms = attempt.metrics_ms + 1
+    attempt.metrics_ms, attempt.metrics_step = time_ms, entry.step
+    return time_ms
 
 
 def _file(entry: File, progress: Progress) -> None:
@@ -122,7 +137,7 @@ def _file(entry: File, progress: Progress) -> None:
 
 def _note_best(key: str, value: float, entry: Metrics, progress: Progress, outgoing: Outgoing) -> None:
     mode = progress.monitors.get(key) or _mode_by_name(key)
-    if not mode:
+    if not mode or key.startswith(names.METRIC_BEST_PREFIX):
         return
     best = progress.best.get(key)
     of_many = best is not None and (best.of_many or best.step != entry.step)
@@ -130,9 +145,14 @@ def _note_best(key: str, value: float, entry: Metrics, progress: Progress, outgo
         best.of_many = of_many
     if best is None or (value < best.value if mode == "min" else value > best.value):
         progress.best[key] = Best(value, entry.step, of_many)
-        if key in progress.monitors:
+        if key in progress.monitors and _is_ours(key, progress):
             stored = _stored("metric", names.METRIC_BEST_PREFIX + key, progress)
             outgoing.points.append(MetricPoint(stored, value, entry.step, entry.time_ms))
+
+
+def _is_ours(key: str, progress: Progress) -> bool:
+    """Whether `best/<key>` is for us to write: the user may have a metric of that name."""
+    return names.METRIC_BEST_PREFIX + key not in progress.last_steps
 
 
 def _told_best(progress: Progress) -> dict[str, Best]:
@@ -201,11 +221,11 @@ def _status(progress: Progress) -> str:
     return f"degraded: {'; '.join(causes)}"[: names.MAX_TAG_LENGTH] if causes else "ok"
 
 
-def _bounded_json(values: Mapping[str, object]) -> str:
+def bounded_json(values: Mapping[str, object], at_most: int = names.MAX_TAG_LENGTH) -> str:
     """JSON within a tag's length: what does not fit is left out, and counted."""
     keep = len(values)
     text = json.dumps(values, ensure_ascii=False)
-    while len(text) > names.MAX_TAG_LENGTH:
+    while len(text) > at_most:
         keep //= 2
         kept = {**dict(list(values.items())[:keep]), "…": f"and {len(values) - keep} more"}
         text = json.dumps(kept, ensure_ascii=False)

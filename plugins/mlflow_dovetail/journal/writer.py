@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from zlib import crc32
 
 from mlflow_dovetail import names
 from mlflow_dovetail.errors import Degraded
 from mlflow_dovetail.journal.entries import AttemptKind, Close, End, Entry, Start, Trouble, encode
 from mlflow_dovetail.run_folder import RunFolder, frame
-from mlflow_dovetail.run_folder.framing import HEADER, MARKER
+from mlflow_dovetail.run_folder.framing import HEADER, LONGEST_PAYLOAD, MARKER
 
 log = logging.getLogger(__name__)
 
 _HELD_BYTES = 64 << 20
 _TRY_AGAIN_MS = 1000
+_NO_ROOM = "values that the disk had no room for are lost"
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else None
 _pack = HEADER.pack
 
@@ -57,6 +60,8 @@ class JournalWriter:
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._lost = 0
+        self._lock = threading.Lock()
+        self._holder = self._pid
         self._end = b""
         self._next_try_ms = 0
         self._told: set[str] = set()
@@ -88,7 +93,11 @@ class JournalWriter:
 
     def append(self, entry: Entry) -> None:
         """Append an entry of any other kind."""
-        record = frame(encode(entry))
+        payload = encode(entry)
+        if len(payload) > LONGEST_PAYLOAD:
+            self.trouble("what is longer than 64 MiB is not kept", "Log it as an artifact.")
+            return
+        record = frame(payload)
         if isinstance(entry, End):
             self._end = record
         if self._held:
@@ -110,9 +119,10 @@ class JournalWriter:
         if self._descriptor < 0:
             return
         if os.getpid() == self._pid:
-            self._write_held()
-            if self._held:
-                self._write_last_words()
+            with self._holding():
+                self._write_held()
+                if self._held:
+                    self._write_last_words()
             self.append(Close(clock_ms()))
         os.close(self._descriptor)
         self._descriptor = -1
@@ -134,38 +144,50 @@ class JournalWriter:
 
     def _hold(self, record: bytes, cause: str | None) -> None:
         """Keep a record for later: `cause` says why it could not be written; None that others wait already."""
-        if self._held_bytes + len(record) > _HELD_BYTES:
-            self._lost += 1
-            self._tell("more than 64 MiB wait for room, and later values are lost", self._advice())
+        if self.is_closed:
+            self._tell("values were logged after the run had been closed", "Log them before that.")
             return
-        if cause:
-            told = f"journal not written at once: {cause}"
-            if told not in self._told:
+        with self._holding():
+            if not cause and _elapsed_ms() >= self._next_try_ms:
+                self._write_held()
+                cause = None if self._held else self._write(record)
+                if cause == "":
+                    return
+            told = f"journal not written at once: {cause}" if cause else ""
+            if told and told not in self._told:
                 self._queue(frame(encode(Trouble(clock_ms(), told, 1))))
-            self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
-            self._queue(record)
-            self._tell(told, self._advice())
-            return
-        self._queue(record)
-        if _elapsed_ms() >= self._next_try_ms:
-            self._write_held()
+            if self._held_bytes + len(record) <= _HELD_BYTES:
+                self._queue(record)
+            else:
+                self._lost += 1
+                told = "more than 64 MiB wait for room, and later values are lost"
+            if cause:
+                self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
+        if told:
+            self._tell(told, f"Make room where {self.folder.path} lies.")
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Be the only thread that touches what is held. A forked child leaves its parent's records to the parent."""
+        if self._holder != os.getpid():
+            self._holder, self._lock = os.getpid(), threading.Lock()
+            self._held.clear()
+            self._held_bytes = self._lost = 0
+        with self._lock:
+            yield
 
     def _queue(self, record: bytes) -> None:
         self._held.append(record)
         self._held_bytes += len(record)
 
-    def _advice(self) -> str:
-        return f"Make room where {self.folder.path} lies."
-
     def _write_last_words(self) -> None:
         """Where there is no room to the end: say that, and how the run ended, in the room that was kept for it."""
         self.folder.reserve.unlink(missing_ok=True)
-        cause = "values that the disk had no room for are lost"
-        for record in (frame(encode(Trouble(clock_ms(), cause, self._lost + len(self._held)))), self._end):
+        for record in (frame(encode(Trouble(clock_ms(), _NO_ROOM, self._lost + len(self._held)))), self._end):
             if record:
                 self._write(record)
         self._held.clear()
-        self._held_bytes = 0
+        self._held_bytes = self._lost = 0
 
     def _write_held(self) -> None:
         while self._held:
@@ -174,6 +196,8 @@ class JournalWriter:
                 self._next_try_ms = _elapsed_ms() + _TRY_AGAIN_MS
                 return
             self._held_bytes -= len(self._held.popleft())
+        if self._lost and not self._write(frame(encode(Trouble(clock_ms(), _NO_ROOM, self._lost)))):
+            self._lost = 0
 
     def _tell(self, cause: str, advice: str) -> None:
         message = f"Not everything of this run is recorded: {cause}. {advice}".rstrip()

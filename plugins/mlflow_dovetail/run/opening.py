@@ -175,6 +175,5 @@ def _tell_offline(tracking_uri: str, error: StoreUnavailable | None) -> None:
 def _acknowledge(folder: RunFolder, tracking_uri: str, stored: StoredRun) -> None:
     progress = Progress.load(folder, tracking_uri)
     if not progress.run_id:
-        progress.run_id, progress.status = stored.run_id, stored.status
-        progress.last_steps = dict(stored.metric_steps)
+        progress.begin(stored, folder.describe())
         progress.save(folder)
