@@ -102,7 +102,7 @@ def test_a_failure_at_any_call_costs_nothing_and_doubles_nothing(
     expected = state(run_store, send(copy_of(folder, tmp_path), counting).progress.run_id, tmp_path / "expected")
     assert expected["artifacts"]["notes.txt"] == b"second"
     assert counting.calls > 15
-    every = 1 if isinstance(run_store, MemoryStore) else 4
+    every = 1 if isinstance(run_store, MemoryStore) else 7
     for fail_at in range(1, counting.calls + 1, every):
         copy = copy_of(folder, tmp_path)
         failing = FailingStore(run_store, fail_at, after=after)
