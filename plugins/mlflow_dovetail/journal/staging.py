@@ -23,12 +23,12 @@ def copy_in(folder: RunFolder, source: Path, payload: str) -> tuple[int, str]:
 
 def pin(folder: RunFolder, source: Path, payload: str) -> tuple[int, str]:
     """Link a file into the run folder, or copy it where links cannot be made; SHA-256 is empty for a link."""
-    link = folder.artifacts / (payload + _PIN)
+    size = source.stat().st_size  # first: the recorder may have taken the link away again at once
     try:
-        os.link(source.resolve(), link)
+        os.link(source.resolve(), folder.artifacts / (payload + _PIN))
     except OSError:
         return copy_in(folder, source, payload)
-    return link.stat().st_size, ""
+    return size, ""
 
 
 def stage(folder: RunFolder) -> None:

@@ -40,7 +40,9 @@ LONGEST_PAUSE_SECONDS = 30.0
 PATIENCE_SECONDS = 600.0
 # After the run's end, for a process that goes on and may log more; then a new recorder is started.
 IDLE_SECONDS = 600.0
-TRAINER_SENDS_SECONDS = 15.0
+TRAINER_BEGINS_SECONDS = 1.0
+# More than the trainer sends in its ten seconds: mlflow is loaded meanwhile.
+MUCH_BYTES = 1 << 20
 
 
 class Recorder:
@@ -104,8 +106,8 @@ class Recorder:
         return self._offline or self._given_up or waited > PATIENCE_SECONDS or (self.hurried and waited > TICK_SECONDS)
 
     def _trainer_sends(self, now: float) -> bool:
-        """Whether a run that is over is left to its trainer for a while, which has mlflow loaded and this has not."""
-        if self._over_since is None or self._store is not None or now - self._over_since > TRAINER_SENDS_SECONDS:
+        """Whether a run that has just ended is left to its trainer, which has mlflow loaded and this has not."""
+        if self._over_since is None or self._store is not None or now - self._over_since > TRAINER_BEGINS_SECONDS:
             return False
         if is_complete(self._folder, Progress.load(self._folder, self._uri)):
             return False
@@ -139,8 +141,12 @@ class Recorder:
         """Send what there is; whether the run is complete in its store."""
         self._next_sending = time.monotonic() + (SENDING_SECONDS if self._over_since is None else TICK_SECONDS)
         try:
+            if self._is_complete():
+                return True
+            if self._left_bytes() > MUCH_BYTES:
+                self._opened()
             with journal.sending(self._folder):
-                if is_complete(self._folder, Progress.load(self._folder, self._uri)):
+                if self._is_complete():
                     return True
                 done = Sender(self._folder, self._opened()).send()
             self._pause = 1.0
@@ -158,6 +164,13 @@ class Recorder:
             self._next_sending = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             return False
+
+    def _is_complete(self) -> bool:
+        return is_complete(self._folder, Progress.load(self._folder, self._uri))
+
+    def _left_bytes(self) -> int:
+        sent = sum(Progress.load(self._folder, self._uri).offsets.values())
+        return sum(self._folder.segment(number).stat().st_size for number in self._folder.segments()) - sent
 
     def _opened(self) -> RunStore:
         if self._store is None:

@@ -61,6 +61,7 @@ class Run:
         self._pid = os.getpid()
         self._has_ended = False
         self._error: BaseException | None = None
+        self._waits_until: float | None = None
         self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
         self._tee = ConsoleTee(opening.folder.console)
         # Under `dovetail exec` that process hears what this one prints.
@@ -255,12 +256,12 @@ class Run:
             return
         self._has_ended = True
         self._append(entries.End(clock_ms(), status, cause))
-        self._flush(WAIT_SECONDS)
+        self._flush()
 
     def fail(self, error: BaseException) -> None:
         """Say that an exception ended the run, with its traceback, and wait as `end` does."""
         self.say_ending(error)
-        self._flush(WAIT_SECONDS)
+        self._flush()
 
     @property
     def is_closed(self) -> bool:
@@ -280,7 +281,7 @@ class Run:
         WATCH.remove(self)
         self._tee.stop()
         self._writer.close()
-        self._flush(WAIT_SECONDS)
+        self._flush()
         self._look(clock_ms())
         self._register(is_open=False)
 
@@ -332,13 +333,11 @@ class Run:
         take = staging.pin if pinned else staging.copy_in
         try:
             size, digest = take(self._opening.folder, source, payload)
-        except FileNotFoundError as error:
-            if source.exists():
-                raise
-            raise DovetailError(
-                f"Cannot keep {source}.", "There is no such file.", "Name a file or folder that exists."
-            ) from error
         except OSError as error:
+            if not source.exists():
+                raise DovetailError(
+                    f"Cannot keep {source}.", "There is no such file.", "Name a file or folder that exists."
+                ) from error
             self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{source} is missing.")
             return
         self._append(entries.File(clock_ms(), path, payload, size, digest))
@@ -369,13 +368,19 @@ class Run:
         except OSError as error:
             self._trouble(f"no recorder: {error.strerror or error}", "The run is sent at its end.")
 
-    def _flush(self, seconds: float) -> None:
-        """Bring what is there to the store, from here, for a bounded time; the recorder goes on with what is left."""
+    def _flush(self) -> None:
+        """Bring what is there to the store, from here; the recorder goes on with what is left after 10 s.
+
+        Where these were not enough at the end of a run, its closing waits no more.
+        """
         if self.is_offline and (is_offline() or "mlflow" not in sys.modules):
             return
-        thread = threading.Thread(target=self._send, args=(time.monotonic() + seconds,), daemon=True)
+        now = time.monotonic()
+        deadline = max(self._waits_until or now + WAIT_SECONDS, now + 0.1)
+        thread = threading.Thread(target=self._send, args=(deadline,), daemon=True)
         thread.start()
-        thread.join(seconds)
+        thread.join(deadline - now)
+        self._waits_until = deadline if thread.is_alive() else None
 
     def _send(self, deadline: float) -> None:
         folder = self._opening.folder
