@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"`python (tests/benchmarks/\w+\.py)([^`]*)`", FIGURES)
-SMALLEST = {"bake": ["1"], "import_time": ["--runs", "1"], "pipeline": ["1"], "provider": ["--files", "100"]}
+SMALLEST = {
+    "bake": ["1"],
+    "import_time": ["--runs", "1"],
+    "logging": [
+        *("--peers", "dovetail-sqlite", "wandb", "--metrics", "10", "--steps", "20"),
+        *("--repetitions", "1", "--drain-points", "1000"),
+    ],
+    "logging_lightning": ["--seconds", "1", "--pairs", "1"],
+    "pipeline": ["1"],
+    "provider": ["--files", "100"],
+}
 
 
 def test_every_benchmark_has_its_figures():

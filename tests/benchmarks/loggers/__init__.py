@@ -1,0 +1,1 @@
+"""What the logging benchmarks are made of; each peer runs in a process of its own."""
