@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from faults.proxy import Proxy
-from faults.training import Training, child_environment
+from faults.training import Copied, Training, child_environment
 
 STARTUP_SECONDS = 90
 
@@ -94,6 +94,23 @@ def train_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
     """The same for what the tests of a module share."""
     with ExitStack() as stack:
         yield starting_in(tmp_path_factory.mktemp("shared"), stack)
+
+
+@pytest.fixture(scope="session")
+def ended_offline(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Training]:
+    """A trainer that has ended well, with everything in its run folder and nothing in the database. Copy it."""
+    with ExitStack() as stack:
+        start = starting_in(tmp_path_factory.mktemp("ended"), stack)
+        training = start(database, steps=300, seconds=0.001, artifact_every=100, variables={"DOVETAIL_OFFLINE": "1"})
+        assert training.wait() == 0, training.report()
+        training.wait_quiet()
+        yield training
+
+
+@pytest.fixture
+def copied(ended_offline: Training, tmp_path: Path) -> Copied:
+    """A run folder to damage: of 300 steps and three files, ended well, not sent."""
+    return Copied(ended_offline, tmp_path)
 
 
 def starting_in(parent: Path, stack: ExitStack) -> Train:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -67,11 +68,11 @@ class Proxy:
 
     def __init__(self, upstream: str) -> None:
         self._upstream = urlsplit(upstream).netloc
-        self._port = _free_port()
         self._lock = threading.Lock()
         self._fault = _Fault()
         self._connections: set[socket.socket] = set()
-        self._listener: _Listener | None = None
+        self._listener: _Listener | None = _listen_somewhere(self)
+        self._port = self._listener.server_port
         self.address = f"http://127.0.0.1:{self._port}"
         self.outcomes: Counter[str] = Counter()
         self.paths: Counter[str] = Counter()
@@ -79,9 +80,9 @@ class Proxy:
     def passes(self) -> None:
         self._become(_Fault())
 
-    def delays(self, seconds: float) -> None:
-        """Hold each request for so long before the server gets it."""
-        self._become(_Fault("delay", seconds=seconds))
+    def delays(self, seconds: float, *, path_part: str = "") -> None:
+        """Hold each request whose path contains `path_part` for so long before the server gets it."""
+        self._become(_Fault("delay", seconds=seconds, path_part=path_part))
 
     def refuses(self) -> None:
         """Nobody listens: connections are refused."""
@@ -95,9 +96,9 @@ class Proxy:
         """Read each request and never answer; the connections end with the next change."""
         self._become(_Fault("hang"))
 
-    def answers_500(self, share: float = 1.0, *, seed: int = 0) -> None:
-        """Answer a share of the requests with 500, and never show these to the server."""
-        self._become(_Fault("error500", share=share, chance=random.Random(seed)))
+    def answers_500(self, share: float = 1.0, *, path_part: str = "", seed: int = 0) -> None:
+        """Answer a share of the requests whose path contains `path_part` with 500; the server does not see these."""
+        self._become(_Fault("error500", share=share, path_part=path_part, chance=random.Random(seed)))
 
     def loses_replies(self, share: float = 1.0, *, only: int | None = None, path_part: str = "", seed: int = 0) -> None:
         """Let the server do what is asked, and close the connection instead of passing its answer on.
@@ -135,7 +136,7 @@ class Proxy:
         if fault.kind in ("refuse", "drop"):
             self._cut_connections()
         if fault.kind != "refuse" and self._listener is None:
-            self._listener = _Listener(self._port, self)
+            self._listener = _listen_again(self._port, self)
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -279,13 +280,21 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _free_port() -> int:
-    """A port below those that the system gives to clients: while the proxy refuses, nobody takes it by chance."""
+def _listen_somewhere(proxy: Proxy) -> _Listener:
+    """On a port below those that the system gives to clients: while the proxy refuses, nobody takes it by chance."""
     for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        with suppress(OSError):
+            return _Listener(port, proxy)
     raise OSError("no free port between 20,000 and 32,000")
+
+
+def _listen_again(port: int, proxy: Proxy) -> _Listener:
+    """On the same port as before."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return _Listener(port, proxy)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

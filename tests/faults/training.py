@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,17 +187,10 @@ class Training:
         return len(found)
 
     def dovetail(
-        self, *arguments: str, before: tuple[str, ...] = (), seconds: float = 60, **variables: str
+        self, *arguments: str, before: tuple[str, ...] = (), **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command `dovetail` beside it."""
-        return subprocess.run(
-            [*before, sys.executable, "-m", "mlflow_dovetail", *arguments],
-            cwd=self.folder,
-            env=child_environment(**{**self.variables, **variables}),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
+        return dovetail(self.folder, *arguments, before=before, **{**self.variables, **variables})
 
     def sync(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """`dovetail sync` of its folder, which must succeed."""
@@ -233,6 +227,43 @@ class Training:
             assert is_so(), f"the trainer ended before {what}"
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.report()}") from None
+
+
+class Copied:
+    """A copy of a trainer's run folder, made a run of its own: one trainer serves many tests of what lies on the disk.
+
+    Args:
+        training: Which has ended.
+        project: Where the copy's `.dovetail` lies.
+    """
+
+    def __init__(self, training: Training, project: Path) -> None:
+        self.project, self.truth, self.token = project, training.truth, uuid.uuid4().hex
+        self.run_folder = project / ".dovetail" / "runs" / self.token
+        shutil.copytree(training.run_folder, self.run_folder)
+        about = json.loads((self.run_folder / "run.json").read_text())
+        (self.run_folder / "run.json").write_text(json.dumps({**about, "token": self.token}))
+
+    def dovetail(
+        self, *arguments: str, before: tuple[str, ...] = (), **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command `dovetail` in its project."""
+        return dovetail(self.project, *arguments, before=before, DOVETAIL_DIR=str(self.project), **variables)
+
+    def sync(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`dovetail sync` of its project, which must succeed."""
+        done = self.dovetail("sync", *arguments)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+
+def dovetail(
+    folder: Path, *arguments: str, before: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `dovetail` in a folder."""
+    command = [*before, sys.executable, "-m", "mlflow_dovetail", *arguments]
+    environment = child_environment(**variables)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def processes_with(*parts: str) -> list[int]:
