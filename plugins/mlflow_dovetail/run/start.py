@@ -94,7 +94,9 @@ def start_run(
     if parent:
         wanted[names.TAG_MLFLOW_PARENT] = parent
     if known:
-        run = ActiveRun(open_known(uri, known, "resume"))
+        # Under `dovetail exec` that process is the run's attempt, and says how it ends.
+        is_inside = known == os.environ.get(names.ENV_PARENT_RUN)
+        run = ActiveRun(open_known(uri, known, "append" if is_inside else "resume"))
         if wanted:
             run.set_tags(wanted)
     else:
