@@ -26,7 +26,7 @@ class Attempt(msgspec.Struct):
         logged_before: The largest step of each metric when a resumed training began; empty for other kinds.
         status: How it ended; None while it goes on.
         time_ms: Of its last entry.
-        metrics_ms, metrics_step: Of its last metrics.
+        step_times: The time of the last metrics of each of the last steps.
     """
 
     kind: AttemptKind
@@ -37,8 +37,7 @@ class Attempt(msgspec.Struct):
     cause: str = ""
     time_ms: int = 0
     closed: bool = False
-    metrics_ms: int = 0
-    metrics_step: int = 0
+    step_times: dict[int, int] = {}
 
 
 class Best(msgspec.Struct):

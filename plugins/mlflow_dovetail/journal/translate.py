@@ -32,6 +32,8 @@ _LESS_IS_BETTER = frozenset(
 _MORE_IS_BETTER = frozenset(
     {"acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "iou", "map", "bleu", "rouge"}
 )
+# So many threads and processes may log to one journal, each at a step of its own.
+_STEPS_AT_ONCE = 64
 _WORDS = re.compile(r"[A-Za-z][a-z]*\d?|[A-Z]+")
 
 
@@ -120,10 +122,10 @@ def _time_of(entry: Metrics, attempt: Attempt | None) -> int:
     """
     if attempt is None:
         return entry.time_ms
-    time_ms = entry.time_ms
-    if entry.step == attempt.metrics_step and time_ms <= attempt.metrics_ms:
-        time_ms = attempt.metrics_ms + 1
-    attempt.metrics_ms, attempt.metrics_step = time_ms, entry.step
+    times = attempt.step_times
+    times[entry.step] = time_ms = max(entry.time_ms, times.pop(entry.step, -1) + 1)
+    if len(times) > _STEPS_AT_ONCE:
+        del times[next(iter(times))]
     return time_ms
 
 

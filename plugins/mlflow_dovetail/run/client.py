@@ -11,7 +11,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from mlflow_dovetail.errors import Offline
+from mlflow_dovetail.journal import clock_ms
 from mlflow_dovetail.run.open_runs import OPEN_RUNS
+
+# MLflow's functions give each value the present time themselves; then the journal's own clock is the better one.
+_NOW_MS = 10_000
 
 
 class _NoStore:
@@ -64,7 +68,7 @@ class JournalClient(MlflowClient):
             return super().log_metric(
                 run_id, key, value, timestamp, step, synchronous, dataset_name, dataset_digest, model_id
             )
-        run.log_metrics({key: value}, step)
+        run.log_metrics({key: value}, step, _told_time(timestamp))
         return None
 
     def log_param(self, run_id: str, key: str, value: Any, synchronous: bool | None = None) -> Any:
@@ -89,15 +93,16 @@ class JournalClient(MlflowClient):
         run = OPEN_RUNS.get(run_id)
         if run is None or any(metric.model_id or metric.dataset_name for metric in metrics):
             return super().log_batch(run_id, metrics, params, tags, synchronous)
-        steps: dict[int, dict[str, float]] = {}
+        groups: dict[tuple[int, int | None], dict[str, float]] = {}
         for metric in metrics:
-            values = steps.setdefault(metric.step, {})
+            group = (metric.step, _told_time(metric.timestamp))
+            values = groups.setdefault(group, {})
             if metric.key in values:  # twice in a batch: both are points
-                run.log_metrics(values, metric.step)
+                run.log_metrics(values, *group)
                 values.clear()
             values[metric.key] = metric.value
-        for step, values in steps.items():
-            run.log_metrics(values, step)
+        for group, values in groups.items():
+            run.log_metrics(values, *group)
         if params:
             run.log_params({param.key: param.value for param in params})
         if tags:
@@ -118,6 +123,15 @@ class JournalClient(MlflowClient):
         else:
             run.log_artifacts(local_dir, artifact_path)
 
+    def log_table(self, run_id: str, data: Any, artifact_file: str) -> None:
+        from mlflow_dovetail.run.tables import TableWriter
+
+        run = OPEN_RUNS.get(run_id)
+        if run is None or isinstance(self, TableWriter):
+            super().log_table(run_id, data, artifact_file)
+        else:
+            TableWriter(run).log_table(run_id, data, artifact_file)
+
     def set_terminated(self, run_id: str, status: str | None = None, end_time: int | None = None) -> None:
         run = OPEN_RUNS.get(run_id)
         if run is None:
@@ -136,3 +150,8 @@ class JournalClient(MlflowClient):
             artifact.save(path)
             folder = Path(artifact_file).parent.as_posix()
             run.log_artifact(path, None if folder == "." else folder)
+
+
+def _told_time(timestamp: int | None) -> int | None:
+    """The time that a user has given to a value; None for the present."""
+    return timestamp if timestamp is not None and abs(timestamp - clock_ms()) > _NOW_MS else None

@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names, redact, store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.run.opening import open_known, open_new
 from mlflow_dovetail.run.tracked import Run
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 _DEFAULT_EXPERIMENT = "Default"
 
@@ -20,6 +23,7 @@ class ActiveRun(Run):
     """A `Run` that is MLflow's active run until it is closed."""
 
     _fluent: ExitStack | None = None
+    _monitor: SystemMetricsMonitor | None = None
 
     def activate(self) -> ActiveRun:
         """Become the active run: `mlflow.log_*` logs to this one."""
@@ -28,6 +32,13 @@ class ActiveRun(Run):
         self._fluent = ExitStack()
         self._fluent.enter_context(active(self))
         return self
+
+    def monitor_system(self) -> None:
+        """Start MLflow's own monitor of GPUs and host, until the run is closed."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._monitor = SystemMetricsMonitor(self.run_id)  # type: ignore[no-untyped-call]
+        self._monitor.start()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> ActiveRun:
         return self
@@ -39,6 +50,9 @@ class ActiveRun(Run):
 
     def close(self) -> None:
         """End being active, and close the run; see `Run.close`."""
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
+            self._monitor = None
         if self._fluent is not None:
             self._fluent.close()
             self._fluent = None
@@ -106,7 +120,7 @@ def start_run(
         run = ActiveRun(open_new(uri, experiment, None, run_name, resolve_tags(wanted)))
     run.activate()
     if log_system_metrics and not run.is_offline:
-        _start_mlflows_monitor(run)
+        run.monitor_system()
     return run
 
 
@@ -150,9 +164,3 @@ def _experiment(uri: str, experiment_id: str | None) -> str:
         return os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
     with store.open(uri):
         return str(mlflow.MlflowClient(uri).get_experiment(str(wanted)).name)
-
-
-def _start_mlflows_monitor(run: Run) -> None:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    SystemMetricsMonitor(run.run_id).start()  # type: ignore[no-untyped-call]

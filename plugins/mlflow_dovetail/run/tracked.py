@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +39,8 @@ log = logging.getLogger("mlflow_dovetail")
 
 WAIT_SECONDS = 10.0
 _LOOK_EVERY_MS = 10_000
+TAG_LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
+_LARGEST_STEP = (1 << 63) - 1
 
 
 class Run:
@@ -57,6 +61,9 @@ class Run:
         self._run_id = opening.stored.run_id if opening.stored else ""
         self._known: set[str] = set()
         self._files = 0
+        self._kept: dict[str, str] = {}
+        self.logged_artifacts = (opening.stored.tags if opening.stored else {}).get(TAG_LOGGED_ARTIFACTS, "[]")
+        """MLflow's list of the tables of the run, JSON."""
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._has_ended = False
@@ -110,10 +117,28 @@ class Run:
         """As MLflow's Run has it; offline, what is known here."""
         if self._opening.store is not None:
             return self.client.get_run(self.run_id).info
+        return self.opened_info
+
+    @property
+    def opened_info(self) -> RunInfo:
+        """What was known when the run was opened; nobody is asked."""
         from mlflow.entities import RunInfo
 
-        about = self._opening.folder.describe()
-        return RunInfo(self.run_id, "", "", "RUNNING", about.start_time_ms, None, "active", "", about.name)
+        stored = self._opening.stored
+        if stored is None:
+            about = self._opening.folder.describe()
+            return RunInfo(self.run_id, "", "", "RUNNING", about.start_time_ms, None, "active", "", about.name)
+        return RunInfo(
+            run_id=stored.run_id,
+            experiment_id=stored.experiment_id,
+            user_id=stored.tags.get("mlflow.user", ""),
+            status="RUNNING",
+            start_time=stored.start_time_ms,
+            end_time=None,
+            lifecycle_stage="active",
+            artifact_uri=stored.artifact_uri,
+            run_name=stored.name,
+        )
 
     @property
     def data(self) -> RunData:
@@ -135,12 +160,17 @@ class Run:
         """Log one value; step 0 when left out, as in MLflow."""
         self.log_metrics({key: value}, step)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, time_ms: int | None = None) -> None:
         """Log the values of one step.
 
         When this returns, the death of the process does not lose them. NaN and infinities are kept. A name that MLflow
         does not take is mapped, and the tag `dovetail.renamed` keeps the original. What is no number is left out, and
         counted.
+
+        Args:
+            metrics: Numbers, NumPy scalars, tensors of one element, by name.
+            step: 0 when left out; a 64-bit integer.
+            time_ms: When they were true, since the epoch, UTC; now when left out.
         """
         for value in metrics.values():
             if value.__class__ is not float:
@@ -148,7 +178,12 @@ class Run:
                 break
         if not self._known.issuperset(metrics):
             metrics = self._learn(metrics)
-        now = self._writer.metrics(metrics, 0 if step is None else int(step))
+        if step.__class__ is not int or not -_LARGEST_STEP <= step <= _LARGEST_STEP:
+            step = self._as_step(step)
+        if time_ms is not None:
+            self._append(entries.Metrics(int(time_ms), step, dict(metrics)))
+            return
+        now = self._writer.metrics(metrics, step)
         if now >= self._next_look_ms:
             self._look(now)
 
@@ -180,7 +215,13 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set or replace tags."""
+        self.logged_artifacts = str(tags.get(TAG_LOGGED_ARTIFACTS, self.logged_artifacts))
         self._append(entries.Tags(clock_ms(), {str(key): redact.mask_text(str(value)) for key, value in tags.items()}))
+
+    def kept_files(self) -> dict[str, Path]:
+        """The last content of each file that was logged here and is still kept here, by its path as an artifact."""
+        copies = {path: staging.find(self._opening.folder, payload) for path, payload in list(self._kept.items())}
+        return {path: copy for path, copy in copies.items() if copy is not None}
 
     def log_input(self, data: DatasetInput) -> None:
         """Log a dataset that the run has read."""
@@ -196,30 +237,34 @@ class Run:
         path = Path(local_path)
         if path.is_dir():
             self.log_artifacts(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
-        else:
+        elif path.is_file():
             self._keep(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
+        else:
+            raise values.no_such_file(path)
 
     def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
         """Keep what is in a folder. Links that lead out of it are not followed, and counted."""
         root = Path(local_dir).resolve()
+        if not root.is_dir():
+            raise values.no_such_file(root)
         for path in sorted(root.rglob("*")):
-            if not path.is_file():
-                continue
             name = path.relative_to(root).as_posix()
-            if path.resolve().is_relative_to(root):
-                self._keep(path, f"{artifact_path}/{name}" if artifact_path else name)
-            else:
+            if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(root):
                 self._trouble("links that lead out of a logged folder are not followed", f"{path} is one.")
+            elif path.is_file():
+                with suppress(DovetailError):  # a temporary file of somebody's, and gone
+                    self._keep(path, f"{artifact_path}/{name}" if artifact_path else name)
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as the artifact `path`."""
-        payload = self._next_payload()
+        payload, content = self._next_payload(), text.encode("utf-8", "surrogatepass")
         try:
-            write_whole(self._opening.folder.artifacts / payload, text.encode("utf-8", "surrogatepass"))
+            write_whole(self._opening.folder.artifacts / payload, content)
         except OSError as error:
             self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{path} is missing.")
             return
-        self._append(entries.File(clock_ms(), path, payload, len(text), ""))
+        self._append(entries.File(clock_ms(), path, payload, len(content), ""))
+        self._kept[path] = payload
 
     def log_image(self, image: Any, name: str, step: int | None = None) -> None:
         """Keep an image, by step where one is given, as MLflow's UI shows them.
@@ -251,7 +296,12 @@ class Run:
         self._append(entries.Monitor(clock_ms(), key, "min" if mode == "min" else "max"))
 
     def end(self, status: RunStatus = "FINISHED", cause: str = "") -> None:
-        """Say how the run ended, and wait for the store, 10 s at most. More may be logged afterwards."""
+        """Say how the run ended, and wait for the store, 10 s at most. More may be logged afterwards.
+
+        Raises:
+            DovetailError: The status is none of MLflow's.
+        """
+        values.check_status(status)
         if os.getpid() != self._pid or self._writer.is_closed:
             return
         self._has_ended = True
@@ -310,6 +360,17 @@ class Run:
             self._trouble(f"values of {key} are no numbers", "Log a number, or its text as a param or tag.")
         return kept
 
+    def _as_step(self, step: Any) -> int:
+        """The step as an integer that every store takes; 0 for one that is none."""
+        try:
+            number = 0 if step is None else int(step)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            self._trouble("a step is no integer, and step 0 is taken", f"It is {step!r:.80}.")
+            return 0
+        if abs(number) > _LARGEST_STEP:
+            self._trouble("a step is no 64-bit integer, and the nearest is taken", f"It is {number:.3e}.")
+        return max(-_LARGEST_STEP, min(_LARGEST_STEP, number))
+
     def _learn(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look once at each name."""
         named = {str(key): value for key, value in metrics.items()}
@@ -335,12 +396,11 @@ class Run:
             size, digest = take(self._opening.folder, source, payload)
         except OSError as error:
             if not source.exists():
-                raise DovetailError(
-                    f"Cannot keep {source}.", "There is no such file.", "Name a file or folder that exists."
-                ) from error
+                raise values.no_such_file(source) from error
             self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{source} is missing.")
             return
         self._append(entries.File(clock_ms(), path, payload, size, digest))
+        self._kept[path] = payload
 
     def _next_payload(self) -> str:
         with self._lock:
@@ -365,8 +425,8 @@ class Run:
             return
         try:
             spawn_recorder(self._opening.folder, self._tracking_uri)
-        except OSError as error:
-            self._trouble(f"no recorder: {error.strerror or error}", "The run is sent at its end.")
+        except (OSError, subprocess.SubprocessError) as error:
+            self._trouble(f"no recorder: {getattr(error, 'strerror', '') or error}", "The run is sent at its end.")
 
     def _flush(self) -> None:
         """Bring what is there to the store, from here; the recorder goes on with what is left after 10 s.
@@ -378,7 +438,10 @@ class Run:
         now = time.monotonic()
         deadline = max(self._waits_until or now + WAIT_SECONDS, now + 0.1)
         thread = threading.Thread(target=self._send, args=(deadline,), daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending (Python 3.12), or there is no room for a thread
+            return
         thread.join(deadline - now)
         self._waits_until = deadline if thread.is_alive() else None
 
@@ -412,6 +475,6 @@ class Run:
     def _register(self, *, is_open: bool = True) -> None:
         for name in filter(None, (self._run_id, self.token)):
             if is_open:
-                OPEN_RUNS[name] = self
+                OPEN_RUNS.setdefault(name, self)  # who tracks an open run takes nothing from it
             elif OPEN_RUNS.get(name) is self:
                 del OPEN_RUNS[name]

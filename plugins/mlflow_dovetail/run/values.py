@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from mlflow_dovetail import redact
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.records import RunStatus
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +31,29 @@ def scalars(metrics: Mapping[Any, Any]) -> tuple[dict[str, float], list[str]]:
         try:
             if isinstance(value, (str, bytes)):
                 raise TypeError
-            kept[str(key)] = float(value)
+            # Arrays and tensors of one element; a tensor that needs a gradient warns when it is made a float.
+            kept[str(key)] = float(value.item() if hasattr(value, "item") else value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             refused.append(str(key))
     return kept, refused
+
+
+def no_such_file(path: Path) -> DovetailError:
+    """The error for what cannot be kept: missing, or a pipe or device, whose content has no end."""
+    why = "It is neither a file nor a folder." if path.exists() else "There is no such file."
+    return DovetailError(f"Cannot keep {path}.", why, "Name a file or folder that exists.")
+
+
+def check_status(status: str) -> None:
+    """Refuse what is no status of a run.
+
+    Raises:
+        DovetailError: It is none.
+    """
+    if status not in get_args(RunStatus):
+        raise DovetailError(
+            f"Cannot end a run as {status!r}.", "MLflow has no such status.", "Give one of FINISHED, FAILED and KILLED."
+        )
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
