@@ -31,8 +31,9 @@ def close_abandoned(folder: RunFolder, oom_kills_before: int | None = None, *, f
         if folder.ending(number) is not None or entries.is_closed(folder.segment(number)):
             continue
         life = folder.life(number)
-        if life == "dead" or (from_outside and life == "unknown" and _silent_for(folder) > SILENT_SECONDS):
-            time_ms = _last_sign_ms(folder, number) if from_outside else time.time_ns() // 1_000_000
+        is_lost = life == "unknown" and (_is_resumed(folder, number) or (from_outside and _is_silent(folder)))
+        if life == "dead" or is_lost:
+            time_ms = _last_sign_ms(folder, number) if from_outside or is_lost else time.time_ns() // 1_000_000
             folder.write_ending(number, Ending("FAILED", _cause(oom_kills_before), time_ms))
         else:
             living.append(number)
@@ -56,10 +57,16 @@ def _cause(oom_kills_before: int | None) -> str:
     return OUT_OF_MEMORY if now is not None and oom_kills_before is not None and now > oom_kills_before else VANISHED
 
 
-def _silent_for(folder: RunFolder) -> float:
-    """Seconds since the recorder, or the writer, last touched the folder."""
+def _is_resumed(folder: RunFolder, number: int) -> bool:
+    """Whether a later writer goes on with the training: a container or a machine that is gone cannot be asked."""
+    return any(entries.resumes(folder.segment(later)) for later in folder.segments() if later > number)
+
+
+def _is_silent(folder: RunFolder) -> bool:
+    """Whether neither the recorder nor a writer has touched the folder for long."""
     paths = [folder.heartbeat, *(folder.segment(number) for number in folder.segments())]
-    return time.time() - max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    last = max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    return time.time() - last > SILENT_SECONDS
 
 
 def _last_sign_ms(folder: RunFolder, number: int) -> int:

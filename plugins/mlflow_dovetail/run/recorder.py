@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mlflow_dovetail import journal
-from mlflow_dovetail.errors import DovetailError, RunFolderBusy, RunNotFound, StoreUnavailable
+from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
@@ -81,8 +81,8 @@ class Recorder:
     def _turn_or_wait(self) -> bool:
         try:
             return self._turn()
-        except OSError as error:  # no room, most likely; there may be some later
-            log.warning("%s", error)
+        except Exception:
+            log.exception("Cannot go on now")
             time.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             return self._over_since is not None and time.monotonic() - self._over_since > PATIENCE_SECONDS
@@ -90,6 +90,9 @@ class Recorder:
     def _turn(self) -> bool:
         """Do what is due; whether all is done."""
         now = time.monotonic()
+        if not self._folder.is_there():
+            log.info("The run folder has been removed")
+            return True
         self._beat(now)
         self._attempt("checkpoints are not copied", lambda: staging.stage(self._folder))
         close_abandoned(self._folder, self._oom_kills)
@@ -157,7 +160,7 @@ class Recorder:
             log.error("%s", error)
             self._given_up, self._next_sending = True, float("inf")
             return False
-        except (DovetailError, OSError) as error:
+        except Exception as error:
             if not isinstance(error, StoreUnavailable):
                 log.exception("Cannot send")
             log.warning("Next try in %.0f s: %s", self._pause, error)
@@ -182,8 +185,8 @@ class Recorder:
     def _attempt(self, what: str, do: Callable[[], object]) -> None:
         try:
             do()
-        except OSError as error:
-            log.warning("%s: %s", what, error)
+        except Exception as error:  # noqa: BLE001 - each is tried again, and none is worth the others
+            log.warning("%s: %r", what, error)
 
 
 def main(path: str) -> None:

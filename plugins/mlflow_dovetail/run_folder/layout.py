@@ -129,6 +129,10 @@ class RunFolder:
                 log.warning("%s", error)
         return [folder for *_, folder in sorted(found, key=lambda one: one[:2])]
 
+    def is_there(self) -> bool:
+        """Whether the folder has not been removed."""
+        return (self.path / "run.json").exists()
+
     def describe(self) -> Description:
         """Read `run.json`.
 
