@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 
 TEST_COMMAND = ["make test"]
 DEMO = ["make demo"]
-SHOW = ["dovetail show RUN", "dovetail show RUN --json"]
+SHOW = ["dovetail show RUN", "dovetail show RUN --json", "dovetail sync"]
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def reader(uri: str) -> Callable[[], store.MlflowStore]:
 
 @pytest.fixture
 def fit(tmp_path: Path) -> Callable[..., pl.Trainer]:
-    def _fit(logger, module: pl.LightningModule | None = None, epochs: int = 2, callbacks=()) -> pl.Trainer:
+    def _fit(logger, module: pl.LightningModule | None = None, epochs: int = 2, callbacks=(), ckpt_path=None):
         x = torch.arange(8.0).reshape(-1, 1) / 8
         loader = DataLoader(TensorDataset(x, 2 * x), batch_size=4)
         checkpoint = pl.callbacks.ModelCheckpoint(dirpath=tmp_path / "ckpt", monitor="val/loss", save_last=True)
@@ -69,7 +69,7 @@ def fit(tmp_path: Path) -> Callable[..., pl.Trainer]:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module or Line(), loader, loader)
+        trainer.fit(module or Line(), loader, loader, ckpt_path=ckpt_path)
         return trainer
 
     return _fit

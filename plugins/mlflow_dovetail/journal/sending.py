@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mlflow_dovetail import names
-from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreRefused, StoreUnavailable
-from mlflow_dovetail.journal import staging
-from mlflow_dovetail.journal.entries import File, Start, decode
-from mlflow_dovetail.journal.progress import Attempt, Progress, captured_files, is_complete
+from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreRefused
+from mlflow_dovetail.journal.entries import Start, decode
+from mlflow_dovetail.journal.files import FileSender
+from mlflow_dovetail.journal.progress import Attempt, Progress, is_complete
 from mlflow_dovetail.journal.translate import Outgoing, best_points, bounded_json, told, translate
 from mlflow_dovetail.records import MetricPoint, Run, RunStatus
 from mlflow_dovetail.run_folder import RunFolder, SegmentReader
 from mlflow_dovetail.store import RunStore
 
 _POINTS_AT_ONCE = 5000
-_KEPT_BYTES = 1 << 20
 _TOLD_PARAM_LENGTH = 500
 
 
@@ -55,7 +52,6 @@ class Sender:
         self.progress = Progress.load(folder, store.uri)
         self._deadline = deadline
         self._on_progress = on_progress or (lambda _: None)
-        self._no_files_now = False
 
     def send(self) -> bool:
         """Send all that is there now.
@@ -68,13 +64,12 @@ class Sender:
             RunNotFound: The run has been deleted there.
             OutOfTime: The deadline has passed.
         """
-        self._no_files_now = False
         try:
             self._open_run()
             for number in self.folder.segments():
                 self._send_segment(number)
-            self._send_captured()
-            self._send_files()
+            files = FileSender(self.folder, self.store, self.progress, self._check_time, self._on_progress)
+            files.send()
             self._settle()
             return is_complete(self.folder, self.progress)
         except BaseException:
@@ -209,72 +204,6 @@ class Sender:
             for key, value in values.items():
                 self._or_trouble(f"{what} {key}", partial(put, {key: value}))
 
-    def _send_captured(self) -> None:
-        """Files that the recorder has made, sent again when they change."""
-        for name, state in captured_files(self.folder).items():
-            if self.progress.captured.get(name) != state and self._put_file(self.folder.captured / name, name):
-                self.progress.captured[name] = state
-                self.progress.save(self.folder)
-
-    def _send_files(self) -> None:
-        for path, entry in list(self.progress.waiting.items()):
-            if staging.is_pinned(self.folder, entry.payload):
-                continue  # its copy is being made
-            with self._copy_of(path, entry) as copy:
-                if copy is None:
-                    del self.progress.waiting[path]
-                    self._trouble(f"{path} is lost: its copy is gone")
-                elif self._put_file(copy, path):
-                    del self.progress.waiting[path]
-                    self._release(path, entry)
-                    self.progress.save(self.folder)
-        for payload in self.progress.superseded:
-            staging.drop(self.folder, payload)
-        self.progress.superseded.clear()
-        if not self.progress.waiting:
-            self.progress.why_waiting = ""
-
-    def _put_file(self, copy: Path, path: str) -> bool:
-        """Store a file under its path; whether that was done. What cannot be stored now is tried again."""
-        self._check_time()
-        if self._no_files_now:
-            return False
-        try:
-            with _named(copy, Path(path).name) as file:
-                folder = Path(path).parent.as_posix()
-                self.store.log_artifact(self.progress.run_id, file, None if folder == "." else folder)
-        except (StoreRefused, StoreUnavailable, OSError) as error:
-            self.progress.why_waiting = getattr(error, "why", "") or str(error)
-            self._no_files_now = isinstance(error, StoreUnavailable)  # each of the others would wait as long in vain
-            return False
-        self._on_progress(path)
-        return True
-
-    def _release(self, path: str, entry: File) -> None:
-        """Give back the room of a large copy that its own store has; a sending to another store fetches it there."""
-        copy = self.folder.artifacts / entry.payload
-        if copy.is_file() and copy.stat().st_size > _KEPT_BYTES and self._is_home():
-            self.progress.released[path] = entry.payload
-            self.progress.save(self.folder)
-            copy.unlink()
-
-    @contextmanager
-    def _copy_of(self, path: str, entry: File) -> Iterator[Path | None]:
-        """The file: here, or from the store that has it already."""
-        here = staging.find(self.folder, entry.payload)
-        if here is not None:
-            yield here
-            return
-        home = self.folder.describe().tracking_uri
-        elsewhere = Progress.load(self.folder, home)
-        if elsewhere.released.get(path) != entry.payload:
-            yield None
-            return
-        from mlflow_dovetail import store
-
-        with tempfile.TemporaryDirectory() as directory, store.open(home) as opened:
-            yield opened.read_artifact(elsewhere.run_id, path, Path(directory))
-
     def _settle(self) -> None:
         """Make the run's status, its best values and the tags about the recording true."""
         progress, run_id = self.progress, self.progress.run_id
@@ -307,9 +236,6 @@ class Sender:
             self.store.set_status(run_id, status, end_time_ms=end_ms)
         progress.status = status
         progress.save(self.folder)
-
-    def _is_home(self) -> bool:
-        return self.progress.uri == self.folder.describe().tracking_uri
 
     def _or_trouble(self, what: str, put: Callable[[], Any]) -> None:
         try:
@@ -355,15 +281,3 @@ def sending(folder: RunFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _named(copy: Path, name: str) -> Iterator[Path]:
-    """A file under the name that it has among the artifacts."""
-    if copy.name == name:
-        yield copy
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        link = Path(directory) / name
-        link.symlink_to(copy.resolve())
-        yield link

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -62,16 +63,28 @@ def open_new(
         made_by=__version__,
     )
     folder = _folder(description)
-    opened = _open_store(tracking_uri, experiment, location)
-    stored = None
-    if opened is not None:
-        try:
-            stored = opened.create_run(token, name=name, tags=tags, start_time_ms=description.start_time_ms)
-            _acknowledge(folder, tracking_uri, stored)
-        except StoreUnavailable as error:
-            _tell_offline(tracking_uri, error)
-            opened = None
-    return Opening(folder, JournalWriter(folder, "create", 1), tracking_uri, stored, opened)
+    # Before the store is asked: whoever dies in between leaves a lease to judge by.
+    writer = JournalWriter(folder, "create", 1)
+    try:
+        stored, opened = _create(folder, description, tracking_uri)
+    except BaseException:
+        writer.close()
+        shutil.rmtree(folder.path, ignore_errors=True)  # there is no run, and nothing in it
+        raise
+    return Opening(folder, writer, tracking_uri, stored, opened)
+
+
+def _create(folder: RunFolder, about: Description, tracking_uri: str) -> tuple[StoredRun, RunStore] | tuple[None, None]:
+    opened = _open_store(tracking_uri, about.experiment, about.artifact_location)
+    if opened is None:
+        return None, None
+    try:
+        stored = opened.create_run(about.token, name=about.name, tags=about.tags, start_time_ms=about.start_time_ms)
+    except StoreUnavailable as error:
+        _tell_offline(tracking_uri, error)
+        return None, None
+    _acknowledge(folder, tracking_uri, stored)
+    return stored, opened
 
 
 def open_known(tracking_uri: str, run_id: str, kind: AttemptKind) -> Opening:

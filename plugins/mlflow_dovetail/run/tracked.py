@@ -330,6 +330,8 @@ class Run:
             self.say_ending(self._error)
         WATCH.remove(self)
         self._tee.stop()
+        for fault, count in self._tee.faults.items():
+            self._writer.append(entries.Trouble(clock_ms(), f"the console could not be kept: {fault}", count))
         self._writer.close()
         self._flush()
         self._look(clock_ms())
