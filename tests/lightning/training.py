@@ -1,7 +1,8 @@
-"""A training to be watched, resumed and hurt: `python training.py dovetail|mlflow URI END [logger's arguments as JSON]`.
+"""A training to be watched, resumed and hurt: `python training.py KIND URI END [ARGUMENTS]`.
 
-END: normal, exception, sys.exit(0), sys.exit(3), or wait, which trains until somebody ends it. It makes the file `ready`
-after some steps, and prints the run's id at the end.
+KIND is the logger, dovetail or mlflow, and ARGUMENTS are its own, as JSON. END: normal, exception, sys.exit(0),
+sys.exit(3), or wait, which trains until somebody ends it. It makes the file `ready` after some steps, and prints the
+run's id at the end.
 """
 
 import json
@@ -24,6 +25,9 @@ class Line(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
+
+    def on_train_start(self) -> None:
+        print("hello from the training")
 
     def training_step(self, batch, _):
         if self.global_step == 4:
@@ -69,7 +73,6 @@ if __name__ == "__main__":
     x = torch.arange(8.0).reshape(-1, 1) / 8
     batches = DataLoader(TensorDataset(x, 2 * x), batch_size=4)
     logger = make_logger()
-    print("hello from the training")
     settings = {
         "max_epochs": 2000 if end == "wait" else 3,
         "logger": logger,
