@@ -130,6 +130,21 @@ def test_the_last_value_is_the_one_at_the_largest_step(run_store: RunStore, run:
     assert run_store.get_run(run.run_id).metrics == {"acc": 0.9}
 
 
+def test_the_step_of_each_last_value_is_known(run_store: RunStore, run: Run):
+    run_store.log_metrics(
+        run.run_id,
+        [point("acc", 0.9, step=5), point("acc", 0.1, step=2), point("once", 1.0), point("below", 1.0, step=-3)],
+    )
+    assert run_store.get_run(run.run_id).metric_steps == {"acc": 5, "once": 0, "below": -3}
+    run_store.log_metrics(run.run_id, [point("acc", 0.2, step=2**40)])
+    assert run_store.get_run(run.run_id).metric_steps["acc"] == 2**40
+    assert run_store.find_run(run.name).metric_steps == run_store.get_run(run.run_id).metric_steps
+
+
+def test_a_run_without_metrics_has_no_steps(run_store: RunStore, run: Run):
+    assert run_store.get_run(run.run_id).metric_steps == {}
+
+
 def test_a_point_sent_twice_is_there_once(run_store: RunStore, run: Run):
     points = [point("acc", 0.5, step) for step in range(3)]
     run_store.log_metrics(run.run_id, points)
@@ -227,6 +242,29 @@ def test_a_run_without_artifacts_lists_none(run_store: RunStore, run: Run):
     assert run_store.list_artifacts(run.run_id) == []
 
 
+@pytest.mark.parametrize("path", ["notes.txt", "a/notes.txt", "b/deep/two words, 50% é.txt"])
+def test_an_artifact_comes_back_as_it_went(run_store: RunStore, run: Run, tmp_path: Path, path: str):
+    file = tmp_path / Path(path).name
+    file.write_bytes(bytes(range(256)) * 100)
+    run_store.log_artifact(run.run_id, file, str(Path(path).parent) if "/" in path else None)
+    into = tmp_path / "into" / "a folder that is not there"
+    copy = run_store.read_artifact(run.run_id, path, into)
+    assert copy == into / path
+    assert copy.read_bytes() == file.read_bytes()
+    file.write_bytes(b"replaced")
+    run_store.log_artifact(run.run_id, file, str(Path(path).parent) if "/" in path else None)
+    assert run_store.read_artifact(run.run_id, path, into).read_bytes() == b"replaced"
+
+
+@pytest.mark.parametrize("path", ["missing.txt", "a/missing.txt", "a", "a/notes.txt/x", ""])
+def test_an_artifact_that_is_not_there_is_said_to_be_missing(run_store: RunStore, run: Run, tmp_path: Path, path: str):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(b"12345")
+    run_store.log_artifact(run.run_id, file, "a")
+    with pytest.raises(StoreRefused, match=f"dovetail show {run.run_id}"):
+        run_store.read_artifact(run.run_id, path, tmp_path / "into")
+
+
 @pytest.mark.parametrize(("name", "why"), [("missing.txt", "no such file"), (".", "is a folder")])
 def test_what_is_not_a_file_is_refused(run_store: RunStore, run: Run, tmp_path: Path, name: str, why: str):
     with pytest.raises(StoreRefused, match=why):
@@ -267,6 +305,7 @@ VERBS = {
     "set_tags": lambda kept, run_id: kept.set_tags(run_id, {"a": "b"}),
     "log_inputs": lambda kept, run_id: kept.log_inputs(run_id, [DatasetInput("d", "ff", "d.csv")]),
     "log_artifact": lambda kept, run_id: kept.log_artifact(run_id, Path(__file__)),
+    "read_artifact": lambda kept, run_id: kept.read_artifact(run_id, "notes.txt", Path("into")),
     "list_artifacts": lambda kept, run_id: kept.list_artifacts(run_id),
     "set_status": lambda kept, run_id: kept.set_status(run_id, "FINISHED"),
 }

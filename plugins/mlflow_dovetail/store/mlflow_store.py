@@ -135,9 +135,10 @@ class MlflowStore:
     def read_artifact(self, run_id: str, path: str, into: Path) -> Path:
         if path not in {file.path for file in self._listed(run_id, path.rpartition("/")[0])}:
             raise no_such_artifact(run_id, path)
-        into.mkdir(parents=True, exist_ok=True)
+        folder = (into / path).parent  # MLflow leaves out the folders of a single file (3.17)
+        folder.mkdir(parents=True, exist_ok=True)
         with self._asking(f"Cannot read {path} of the run {run_id}", timeout_seconds=UPLOAD_TIMEOUT_SECONDS):
-            return Path(self._client.download_artifacts(run_id, path, str(into)))
+            return Path(self._client.download_artifacts(run_id, path, str(folder)))
 
     def list_artifacts(self, run_id: str) -> list[Artifact]:
         with self._asking(f"Cannot list the artifacts of the run {run_id}"):
