@@ -67,6 +67,7 @@ class Progress(msgspec.Struct):
         captured: What was sent of the folder `captured/`: size and time of change, by path.
         told: The tags about the recording itself, as they are there.
         status: The run's status there, as Dovetail set it last.
+        settled: Status, best values and tags there tell all that has been sent.
     """
 
     uri: str
@@ -87,6 +88,7 @@ class Progress(msgspec.Struct):
     captured: dict[str, tuple[int, int]] = {}
     told: dict[str, str] = {}
     status: RunStatus | Literal[""] = ""
+    settled: bool = False
 
     @classmethod
     def load(cls, folder: RunFolder, uri: str) -> Progress:
@@ -132,7 +134,7 @@ def is_complete(folder: RunFolder, progress: Progress) -> bool:
         and all(progress.offsets.get(str(one), 0) >= folder.segment(one).stat().st_size for one, _ in attempts)
         and not progress.waiting
         and progress.captured.items() >= captured_files(folder).items()
-        and progress.status != ""
+        and progress.settled
     )
 
 

@@ -106,7 +106,7 @@ class Sender:
             if reader.offset == before:
                 break
             self._put(outgoing)
-            self.progress.offsets[segment] = reader.offset
+            self.progress.offsets[segment], self.progress.settled = reader.offset, False
             self._apply_ending(number)
             self.progress.save(self.folder)
         self._apply_ending(number)
@@ -142,7 +142,7 @@ class Sender:
             return
         attempt = self._attempt(str(number), ending.time_ms)
         if not attempt.closed:
-            attempt.closed = True
+            attempt.closed, self.progress.settled = True, False
             if attempt.status is None:
                 attempt.status, attempt.cause = ending.status, ending.cause
                 attempt.time_ms = max(attempt.time_ms, ending.time_ms)  # the wall's clock may have been set back
@@ -222,7 +222,7 @@ class Sender:
         run = self.store.get_run(run_id) if end_ms is not None else None
         if run and _attempt_of(run) > trainings[-1].number:
             # Resumed from another folder since: that one says how the run ends.
-            progress.status = run.status
+            progress.status, progress.settled = run.status, True
             progress.save(self.folder)
             return
         if names.TAG_BEST in new and not progress.is_live:
@@ -234,7 +234,7 @@ class Sender:
             progress.told |= new
         if status != (run.status if run else progress.status):
             self.store.set_status(run_id, status, end_time_ms=end_ms)
-        progress.status = status
+        progress.status, progress.settled = status, True
         progress.save(self.folder)
 
     def _or_trouble(self, what: str, put: Callable[[], Any]) -> None:

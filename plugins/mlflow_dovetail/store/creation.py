@@ -81,8 +81,9 @@ def make_schema(uri: str, database: Path) -> None:
 @contextmanager
 def _reading(database: Path) -> Iterator[sqlite3.Connection]:
     try:
-        # Read-only, so that a look never makes an empty file.
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+        # A look makes no file. It is no mere reading: SQLite may have to roll back what a killed process has left;
+        # a file that cannot be written is opened for reading all the same.
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=20)) as connection:
             yield connection
     except sqlite3.OperationalError as error:
         raise StoreUnavailable(
