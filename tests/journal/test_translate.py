@@ -231,6 +231,24 @@ def test_threads_and_children_that_gave_one_time_to_equal_values_lose_none():
     assert times == [1000, 1001, 1002, 1003, 2000]
 
 
+def test_threads_at_steps_of_their_own_lose_none():
+    progress, outgoing = Progress("memory:"), Outgoing()
+    translate(Start(1000, "create", 1), "1", progress, outgoing)
+    for number in range(100):
+        translate(Metrics(1000 + number // 50, number % 4, {"hits": 1.0}), "1", progress, outgoing)
+    assert len({(point.step, point.timestamp_ms) for point in outgoing.points}) == 100
+    assert max(point.timestamp_ms for point in outgoing.points) < 1100
+
+
+def test_a_time_that_the_user_gives_is_kept_whatever_was_logged_before():
+    progress, outgoing = Progress("memory:"), Outgoing()
+    translate(Start(1, "create", 1), "1", progress, outgoing)
+    times = [1_790_000_000_000, 1_600_000_000_000, 1_500_000_000_000, 1_790_000_000_001]
+    for time_ms in times:
+        translate(Metrics(time_ms, 0, {"loss": 1.0}), "1", progress, outgoing)
+    assert [point.timestamp_ms for point in outgoing.points] == times
+
+
 def test_an_entry_of_the_future_costs_itself_and_is_said(folder: RunFolder, write: Write, memory: MemoryStore):
     writing = write()
     os.write(writing.writer._descriptor, frame(msgspec.msgpack.encode(["zz", 1, {"new": True}])))

@@ -34,6 +34,8 @@ _MORE_IS_BETTER = frozenset(
 )
 # So many threads and processes may log to one journal, each at a step of its own.
 _STEPS_AT_ONCE = 64
+# So far behind each other may those be who log at once.
+_DISORDER_MS = 10_000
 _WORDS = re.compile(r"[A-Za-z][a-z]*\d?|[A-Z]+")
 
 
@@ -122,8 +124,14 @@ def _time_of(entry: Metrics, attempt: Attempt | None) -> int:
     """
     if attempt is None:
         return entry.time_ms
-    times = attempt.step_times
-    times[entry.step] = time_ms = max(entry.time_ms, times.pop(entry.step, -1) + 1)
+    times, time_ms = attempt.step_times, entry.time_ms
+    last = times.get(entry.step)
+    if last is not None and time_ms <= last:
+        if last - time_ms > _DISORDER_MS:
+            return time_ms  # a time that the user has given
+        time_ms = last + 1
+    times.pop(entry.step, None)  # to the end, as the latest
+    times[entry.step] = time_ms
     if len(times) > _STEPS_AT_ONCE:
         del times[next(iter(times))]
     return time_ms
