@@ -250,8 +250,14 @@ def test_a_table_grows_with_each_call(client: MlflowClient, monkeypatch: pytest.
         assert json.loads(text_of(run.run_id, "tables/answers.json"))["data"] == [["a"], ["b"], ["c"]]
 
 
-def test_a_dataset_is_logged_by_mlflow(client: MlflowClient):
+def test_a_dataset_is_logged_by_mlflow(client: MlflowClient, monkeypatch: pytest.MonkeyPatch):
     dataset = mlflow.data.from_numpy(np.zeros((3, 2)), name="zeros")
+    monkeypatch.setenv("DOVETAIL_OFFLINE", "1")
+    with dt.start_run() as run:
+        mlflow.log_input(dataset, context="training")
+    (kept,) = [entry for entry in journal(run) if isinstance(entry, entries.Input)]
+    assert (kept.name, kept.digest, kept.context) == ("zeros", dataset.digest, "training")
+    monkeypatch.delenv("DOVETAIL_OFFLINE")
     with dt.start_run() as run:
         mlflow.log_input(dataset, context="training")
     (there,) = client.get_run(run.run_id).inputs.dataset_inputs

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import DatasetInput, LoggedModelInput, Metric, Param, RunTag
 
 from mlflow_dovetail.errors import Offline
 from mlflow_dovetail.journal import clock_ms
 from mlflow_dovetail.run.open_runs import OPEN_RUNS
+from mlflow_dovetail.store.entities import dataset_record
 
 # MLflow's functions give each value the present time themselves; then the journal's own clock is the better one.
 _NOW_MS = 10_000
@@ -108,6 +109,19 @@ class JournalClient(MlflowClient):
         if tags:
             run.set_tags({tag.key: tag.value for tag in tags})
         return None
+
+    def log_inputs(
+        self,
+        run_id: str,
+        datasets: Sequence[DatasetInput] | None = None,
+        models: Sequence[LoggedModelInput] | None = None,
+    ) -> None:
+        run = OPEN_RUNS.get(run_id)
+        if run is None or not run.is_offline:  # the store keeps schema and profile as well
+            super().log_inputs(run_id, datasets, models)
+            return
+        for dataset in datasets or ():
+            run.log_input(dataset_record(dataset))
 
     def log_artifact(self, run_id: str, local_path: Any, artifact_path: str | None = None) -> None:
         run = OPEN_RUNS.get(run_id)

@@ -34,7 +34,7 @@ def to_record(run: entities.Run, experiment_name: str) -> Run:
         metrics=dict(data.metrics),
         metric_steps={metric.key: metric.step for metric in data._metric_objs},
         tags=dict(data.tags),
-        inputs=tuple(_from_dataset_input(one) for one in inputs),
+        inputs=tuple(dataset_record(one) for one in inputs),
     )
 
 
@@ -79,7 +79,8 @@ def quoted(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _from_dataset_input(one: entities.DatasetInput) -> DatasetInput:
+def dataset_record(one: entities.DatasetInput) -> DatasetInput:
+    """The record of a dataset; its schema and profile are left out."""
     dataset = one.dataset
     context = next((tag.value for tag in one.tags if tag.key == _CONTEXT_TAG), "")
     return DatasetInput(dataset.name, dataset.digest, _source(dataset.source), context, dataset.source_type)
