@@ -706,8 +706,11 @@ def end_recorder(folder: RunFolder) -> None:
                 os.kill(int(entry.name), signal.SIGTERM)
 
 
-def test_offline_in_this_process_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("experiment_id", [None, "3"])
+def test_offline_in_this_process_asks_nobody(monkeypatch: pytest.MonkeyPatch, experiment_id: str | None):
     monkeypatch.setenv("DOVETAIL_OFFLINE", "1")
+    if experiment_id:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     begun = time.monotonic()
     with dt.start_run() as run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names, redact, store
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.run.opening import open_known, open_new
+from mlflow_dovetail.run.opening import KNOCK_SECONDS, open_known, open_new
+from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.tracked import Run
+from mlflow_dovetail.store.asking import asking
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+log = logging.getLogger("mlflow_dovetail")
 
 _DEFAULT_EXPERIMENT = "Default"
 
@@ -162,5 +167,9 @@ def _experiment(uri: str, experiment_id: str | None) -> str:
     wanted = experiment_id or fluent._active_experiment_id or os.environ.get("MLFLOW_EXPERIMENT_ID")
     if wanted is None:
         return os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
-    with store.open(uri):
+    if not experiment_id and (is_offline() or not store.is_reachable(uri, KNOCK_SECONDS)):
+        named = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
+        log.warning("Nobody tells the name of the experiment %s now; the run goes to %r.", wanted, named)
+        return named
+    with store.open(uri), asking(f"Cannot find the experiment {wanted}", uri):
         return str(mlflow.MlflowClient(uri).get_experiment(str(wanted)).name)
