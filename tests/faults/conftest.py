@@ -101,7 +101,9 @@ def ended_offline(tmp_path_factory: pytest.TempPathFactory, database: str) -> It
     """A trainer that has ended well, with everything in its run folder and nothing in the database. Copy it."""
     with ExitStack() as stack:
         start = starting_in(tmp_path_factory.mktemp("ended"), stack)
-        training = start(database, steps=300, seconds=0.001, artifact_every=100, variables={"DOVETAIL_OFFLINE": "1"})
+        training = start(
+            database, steps=2000, metrics=6, seconds=0, artifact_every=700, variables={"DOVETAIL_OFFLINE": "1"}
+        )
         assert training.wait() == 0, training.report()
         training.wait_quiet()
         yield training
@@ -109,7 +111,7 @@ def ended_offline(tmp_path_factory: pytest.TempPathFactory, database: str) -> It
 
 @pytest.fixture
 def copied(ended_offline: Training, tmp_path: Path) -> Copied:
-    """A run folder to damage: of 300 steps and three files, ended well, not sent."""
+    """A run folder to damage: of 2,000 steps with 6 metrics, and three files, ended well, not sent."""
     return Copied(ended_offline, tmp_path)
 
 

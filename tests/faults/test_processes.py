@@ -1,10 +1,9 @@
-"""Processes around the trainer: its children, what reads its output, and other trainers on the same database."""
+"""Processes around the trainer: its children, what reads its output."""
 
 from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +12,6 @@ from faults.proxy import Proxy
 from faults.training import Training
 from faults.truth import assert_exact, read_recorded
 
-RUNS_AT_ONCE = 8
 # Ten that a run may wait at its end, and what Python needs to end on a busy machine.
 EXIT_SECONDS = 10 + 5
 
@@ -75,17 +73,6 @@ def test_who_reads_the_output_does_not_wait_for_the_recorder(train: Train, proxy
     proxy.passes()
     training.wait_quiet()
     assert_finished_and_exact(training, server)
-
-
-def test_eight_runs_at_once_on_a_fresh_database_are_all_exact(train: Train, fresh_database: str):
-    trainings = [train(fresh_database, steps=300, seconds=0.005, artifact_every=100) for _ in range(RUNS_AT_ONCE)]
-    with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
-        codes = list(pool.map(lambda training: training.wait(120), trainings))
-        list(pool.map(lambda training: training.wait_quiet(120), trainings))
-    assert codes == [0] * RUNS_AT_ONCE
-    assert len({training.token for training in trainings}) == RUNS_AT_ONCE
-    for training in trainings:
-        assert_finished_and_exact(training, fresh_database)
 
 
 def assert_finished_and_exact(training: Training, uri: str) -> None:

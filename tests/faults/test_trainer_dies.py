@@ -79,7 +79,7 @@ def assert_artifacts(training: Training, recorded: Recorded) -> None:
 def test_sigkill_at_random_moments_loses_no_step(train: Train, database: str, wave: int):
     """Twenty moments: in each wave of five, one while `start_run` works, the others anywhere in three seconds."""
     chance = random.Random(SEED + wave)
-    trainings = [train(database, steps=3000, seconds=0.001 * chance.randrange(5)) for _ in range(A_WAVE)]
+    trainings = [train(database, steps=100_000, seconds=0.001 * chance.randrange(1, 5)) for _ in range(A_WAVE)]
     with ThreadPoolExecutor(A_WAVE) as pool:
         kills = [pool.submit(kill_at, *plan) for plan in zip(trainings, moments(chance), strict=True)]
     for training, kill in zip(trainings, kills, strict=True):
@@ -126,8 +126,8 @@ def assert_nothing_is_left_running(training: Training, uri: str) -> None:
 
 def test_sigkill_of_eight_megabytes_a_second_loses_no_step(train: Train, database: str):
     """The journal is read while it grows fast; the recorder is far behind when the trainer dies."""
-    training = train(database, metrics=20, steps=8000, seconds=0)
-    training.wait_steps(1500)
+    training = train(database, metrics=20, steps=100_000, seconds=0)
+    training.wait_steps(800)
     training.process.kill()
     training.wait()
     training.wait_quiet(120)
