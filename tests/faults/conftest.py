@@ -102,7 +102,7 @@ def ended_offline(tmp_path_factory: pytest.TempPathFactory, database: str) -> It
     with ExitStack() as stack:
         start = starting_in(tmp_path_factory.mktemp("ended"), stack)
         training = start(
-            database, steps=2000, metrics=6, seconds=0, artifact_every=700, variables={"DOVETAIL_OFFLINE": "1"}
+            database, steps=1200, metrics=6, seconds=0, artifact_every=500, variables={"DOVETAIL_OFFLINE": "1"}
         )
         assert training.wait() == 0, training.report()
         training.wait_quiet()
@@ -111,7 +111,7 @@ def ended_offline(tmp_path_factory: pytest.TempPathFactory, database: str) -> It
 
 @pytest.fixture
 def copied(ended_offline: Training, tmp_path: Path) -> Copied:
-    """A run folder to damage: of 2,000 steps with 6 metrics, and three files, ended well, not sent."""
+    """A run folder to damage: of 1,200 steps with 6 metrics, and three files, ended well, not sent."""
     return Copied(ended_offline, tmp_path)
 
 

@@ -32,7 +32,7 @@ def test_recorders_killed_while_training_lose_nothing(train: Train, database: st
     # Two while they import MLflow or send, and two at any time, again and again: the trainer starts new ones.
     sending = [[FIRST_SENDING_SECONDS + chance.uniform(0.5, 5)] for _ in range(2)]
     anywhere = [sorted(chance.uniform(0, TRAINING_SECONDS) for _ in range(4)) for _ in range(2)]
-    trainings = [train(database, steps=100_000, seconds=0.002, artifact_every=500) for _ in range(4)]
+    trainings = [train(database, steps=100_000, seconds=0.005, artifact_every=200) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         dead = list(pool.map(kill_recorders_at, trainings, sending + anywhere))
         codes = list(pool.map(lambda training: training.finish(120), trainings))
