@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -75,10 +77,20 @@ def test_other_splits_never_touch_dvcs_outputs(trained, tmp_path):
     assert (tmp_path / "evaluation.json").is_file()
 
 
-def test_a_store_that_does_not_answer_is_told_without_a_traceback(trained, tmp_path):
+def test_a_store_that_does_not_answer_stops_no_training(trained, tmp_path):
+    """The run is kept, and named by its token until `dovetail sync` has sent it."""
     nobody = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     arguments = trained.project.module("train", QUIET, "debug=default", f"hydra.run.dir={tmp_path}")
     done = trained.project.attempt(*arguments, **nobody)
-    assert done.code != 0
-    assert "The run could not be recorded. Cannot open http://127.0.0.1:9" in done.output
+    assert done.code == 0, done.output
+    assert "http://127.0.0.1:9 does not answer" in done.output
     assert "Traceback" not in done.output
+    link = json.loads((tmp_path / "mlflow_run.json").read_text())
+    assert link["run_id"] == link["token"]
+    assert (trained.project.path / ".dovetail" / "runs" / link["token"] / "run.json").exists()
+    elsewhere = ("--tracking-uri", f"sqlite:///{tmp_path / 'other.db'}")
+    sent = trained.project.attempt("dovetail", "sync", f".dovetail/runs/{link['token']}", *elsewhere)
+    assert sent.code == 0, sent.output
+    shown = trained.project.attempt("dovetail", "show", link["token"], *elsewhere)
+    assert "FINISHED" in shown.output
+    assert "checkpoints/last.ckpt" in shown.output

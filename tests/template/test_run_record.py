@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlflow_dovetail import names
-from mlflow_dovetail.lightning import values
+from mlflow_dovetail.run import values
 
 PREDICT = """
 import sys, mlflow, numpy

@@ -93,7 +93,7 @@ class DovetailLogger(MLFlowLogger):
 
     @classmethod
     def from_link(cls, directory: str | Path) -> DovetailLogger:
-        """A logger that adds to the run that `mlflow_run.json` in `directory` names, whose end is left as it is.
+        """A logger that goes on with the run that `mlflow_run.json` in `directory` names: it ends as this ends.
 
         Raises:
             StoreUnavailable: The file names a local database that is not there.
@@ -106,7 +106,7 @@ class DovetailLogger(MLFlowLogger):
         resolved = store.resolve_uri(uri)
         if resolved.startswith("sqlite:") and not is_offline():
             store.open(resolved).close()
-        run = Run(open_known(resolved, link["run_id"], "append"))
+        run = Run(open_known(resolved, link["run_id"], "create"))
         logger = cls(tracking_uri=resolved, run_id=run.run_id, log_model=False)
         logger._run = run
         return logger
