@@ -25,7 +25,7 @@ from mlflow.entities import Metric
 import mlflow_dovetail as dt
 from mlflow_dovetail.errors import DovetailError, Offline, RunNotFound
 from mlflow_dovetail.journal import entries
-from mlflow_dovetail.run import tracked
+from mlflow_dovetail.run import delivery
 from mlflow_dovetail.run.open_runs import OPEN_RUNS
 from mlflow_dovetail.run_folder import RunFolder, SegmentReader
 
@@ -49,7 +49,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, experiment:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     monkeypatch.setenv("DOVETAIL_DIR", str(tmp_path / "project"))
-    monkeypatch.setattr(tracked, "can_spawn", lambda: False)
+    monkeypatch.setattr(delivery, "can_spawn", lambda: False)
     monkeypatch.chdir(tmp_path)
     yield
     while mlflow.active_run():

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -15,19 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mlflow_dovetail import journal, names, redact
-from mlflow_dovetail.errors import DovetailError, RunFolderBusy
-from mlflow_dovetail.journal import JournalWriter, OutOfTime, Progress, Sender, clock_ms, entries, is_complete, staging
+from mlflow_dovetail import names, redact
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries, staging
 from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
-from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
 from mlflow_dovetail.run.console import ConsoleTee
+from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
 from mlflow_dovetail.run.open_runs import OPEN_RUNS
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
-from mlflow_dovetail.run.spawning import can_spawn, is_recorded, spawn_recorder
 from mlflow_dovetail.run_folder import write_whole
 
 if TYPE_CHECKING:
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mlflow_dovetail")
 
-WAIT_SECONDS = 10.0
 _LOOK_EVERY_MS = 10_000
 TAG_LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 _LARGEST_STEP = (1 << 63) - 1
@@ -68,13 +63,13 @@ class Run:
         self._pid = os.getpid()
         self._has_ended = False
         self._error: BaseException | None = None
-        self._waits_until: float | None = None
         self._next_look_ms = clock_ms() + _LOOK_EVERY_MS
         self._tee = ConsoleTee(opening.folder.console)
         # Under `dovetail exec` that process hears what this one prints.
         if os.environ.get(names.ENV_PARENT_RUN) not in (self.run_id, self.token):
             self._tee.start()
-        self._spawn()
+        self._delivery = Delivery(opening)
+        self._start_recorder()
         self._register()
         WATCH.add(self)
 
@@ -306,12 +301,12 @@ class Run:
             return
         self._has_ended = True
         self._append(entries.End(clock_ms(), status, cause))
-        self._flush()
+        self._delivery.flush()
 
     def fail(self, error: BaseException) -> None:
         """Say that an exception ended the run, with its traceback, and wait as `end` does."""
         self.say_ending(error)
-        self._flush()
+        self._delivery.flush()
 
     @property
     def is_closed(self) -> bool:
@@ -333,7 +328,7 @@ class Run:
         for fault, count in self._tee.faults.items():
             self._writer.append(entries.Trouble(clock_ms(), f"the console could not be kept: {fault}", count))
         self._writer.close()
-        self._flush()
+        self._delivery.flush()
         self._look(clock_ms())
         self._register(is_open=False)
 
@@ -414,65 +409,14 @@ class Run:
             self._writer.trouble(cause, advice)
 
     def _look(self, now_ms: int) -> None:
-        """See to it that a recorder serves this run; one may have been killed."""
+        """See to it that a recorder serves this run."""
         self._next_look_ms = now_ms + _LOOK_EVERY_MS
-        if os.getpid() != self._pid or not can_spawn() or is_recorded(self._opening.folder):
-            return
-        if is_complete(self._opening.folder, Progress.load(self._opening.folder, self._tracking_uri)):
-            return
-        self._spawn()
+        if os.getpid() == self._pid and self._delivery.needs_recorder():
+            self._start_recorder()
 
-    def _spawn(self) -> None:
-        if not can_spawn():
-            return
-        try:
-            spawn_recorder(self._opening.folder, self._tracking_uri)
-        except (OSError, subprocess.SubprocessError) as error:
-            self._trouble(f"no recorder: {getattr(error, 'strerror', '') or error}", "The run is sent at its end.")
-
-    def _flush(self) -> None:
-        """Bring what is there to the store, from here; the recorder goes on with what is left after 10 s.
-
-        Where these were not enough at the end of a run, its closing waits no more.
-        """
-        if self.is_offline and (is_offline() or "mlflow" not in sys.modules):
-            return
-        now = time.monotonic()
-        deadline = max(self._waits_until or now + WAIT_SECONDS, now + 0.1)
-        thread = threading.Thread(target=self._send, args=(deadline,), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending (Python 3.12), or there is no room for a thread
-            return
-        thread.join(deadline - now)
-        self._waits_until = deadline if thread.is_alive() else None
-
-    def _send(self, deadline: float) -> None:
-        folder = self._opening.folder
-        while time.monotonic() < deadline:
-            try:
-                with journal.sending(folder):
-                    self._capture()
-                    if self._opening.store is None or is_complete(folder, Progress.load(folder, self._tracking_uri)):
-                        return
-                    Sender(folder, self._opening.store, deadline=deadline).send()
-                return
-            except RunFolderBusy:
-                time.sleep(0.05)
-            except OutOfTime:
-                return
-            except (DovetailError, OSError) as error:
-                log.warning("Not all of this run has been sent; it is kept, and sent later. %s", error)
-                return
-
-    def _capture(self) -> None:
-        folder = self._opening.folder
-        try:
-            staging.stage(folder)
-            capture_environment(folder)
-            ConsoleCapture(folder).capture()
-        except OSError as error:
-            log.warning("Not all of this run's surroundings could be kept: %s", error)
+    def _start_recorder(self) -> None:
+        if cause := self._delivery.start_recorder():
+            self._trouble(cause, "The run is sent at its end.")
 
     def _register(self, *, is_open: bool = True) -> None:
         for name in filter(None, (self._run_id, self.token)):
