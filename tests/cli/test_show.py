@@ -27,6 +27,8 @@ TAGS = {
     "dovetail.command": "python -m digits.train",
     "dovetail.dvc.stage": "train",
     "dovetail.dvc.experiment": "gaudy-fado",
+    "dovetail.attempt": "2",
+    "dovetail.end.cause": "exception: ValueError: lr",
     "mlflow.note.content": "first line\nsecond line",
     "team": "vision",
 }

@@ -121,6 +121,8 @@ def _summary(view: RunView) -> list[tuple[str, str]]:
         ("experiment", f"{run.experiment_name} ({run.experiment_id})"),
         ("parent", "  ".join(view.parent or ())),
         ("started", moment(run.start_time_ms)),
+        ("attempt", run.tags.get(names.TAG_ATTEMPT, "")),
+        ("ended by", run.tags.get(names.TAG_END_CAUSE, "")),
         ("took", duration((run.end_time_ms or 0) - run.start_time_ms) if ended else ""),
     ]
     return [row for row in rows if row[1]]
