@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlflow_dovetail import store
+from mlflow_dovetail.run.open_runs import OPEN_RUNS
 
 
 class Line(pl.LightningModule):
@@ -40,6 +41,15 @@ class Line(pl.LightningModule):
 class Failing(Line):
     def training_step(self, batch, _):
         raise ValueError("the model is wrong")
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """No run outlives its test: many tests share a process."""
+    yield
+    for run in set(OPEN_RUNS.values()):
+        run.close()
+    assert OPEN_RUNS == {}
 
 
 @pytest.fixture

@@ -51,10 +51,11 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, experiment:
     monkeypatch.setenv("DOVETAIL_DIR", str(tmp_path / "project"))
     monkeypatch.setattr(delivery, "can_spawn", lambda: False)
     monkeypatch.chdir(tmp_path)
+    before = dict(OPEN_RUNS)
     yield
     while mlflow.active_run():
         mlflow.end_run()
-    assert OPEN_RUNS == {}
+    assert before == OPEN_RUNS
 
 
 @pytest.fixture
