@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_dovetail import __version__, names, store
-from mlflow_dovetail.errors import RunFolderInvalid, RunNotFound, StoreUnavailable
-from mlflow_dovetail.journal import JournalWriter, Progress
-from mlflow_dovetail.journal.entries import AttemptKind
+from mlflow_dovetail.errors import DovetailError, RunFolderInvalid, RunNotFound, StoreUnavailable
+from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms
+from mlflow_dovetail.journal.entries import AttemptKind, End
 from mlflow_dovetail.records import Run as StoredRun
 from mlflow_dovetail.redact import strip_url_credentials
+from mlflow_dovetail.run.endings import verdict
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run_folder import Description, RunFolder, root_for
 from mlflow_dovetail.run_folder.layout import VERSION
@@ -67,9 +68,14 @@ def open_new(
     writer = JournalWriter(folder, "create", 1)
     try:
         stored, opened = _create(folder, description, tracking_uri)
-    except BaseException:
+    except DovetailError:
         writer.close()
-        shutil.rmtree(folder.path, ignore_errors=True)  # there is no run, and nothing in it
+        shutil.rmtree(folder.path, ignore_errors=True)  # the store has said no: there is no run, and nothing in it
+        raise
+    except BaseException as error:
+        # Ctrl-C, or a full disk: the store may have the run already, and `dovetail sync` tells it the end.
+        writer.append(End(clock_ms(), *verdict(error)))
+        writer.close()
         raise
     return Opening(folder, writer, tracking_uri, stored, opened)
 
