@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,14 @@ def copy_needed(target: Path) -> None:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+
+
+@pytest.fixture(autouse=True)
+def _no_store_chosen() -> Iterator[None]:
+    """No test chooses MLflow's store for those that share its process."""
+    yield
+    utils = sys.modules.get("mlflow.tracking._tracking_service.utils")
+    assert utils is None or utils._tracking_uri is None
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,11 @@ COMMANDS = re.findall(r"`python (tests/benchmarks/\w+\.py)([^`]*)`", FIGURES)
 SMALLEST = {
     "bake": ["1"],
     "import_time": ["--runs", "1"],
-    "logging": [
+    "log_metrics": [
         *("--peers", "dovetail-sqlite", "wandb", "--metrics", "10", "--steps", "20"),
         *("--repetitions", "1", "--drain-points", "1000"),
     ],
-    "logging_lightning": ["--seconds", "1", "--pairs", "1"],
+    "log_metrics_lightning": ["--seconds", "1", "--pairs", "1"],
     "pipeline": ["1"],
     "provider": ["--files", "100"],
 }

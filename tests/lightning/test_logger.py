@@ -92,14 +92,14 @@ def test_a_dataset_has_the_digest_that_dvc_knows(uri, reader, tmp_path):
     assert str(tmp_path) in str(data.source)
 
 
-def test_a_model_loads_without_the_code_that_made_it(uri, fit, reader):
+def test_a_model_loads_without_the_code_that_made_it(uri, fit, reader, monkeypatch):
     import mlflow
 
     logger = DovetailLogger("lines", tracking_uri=uri)
     trainer = fit(logger)
     network, example = trainer.lightning_module.layer, torch.zeros(2, 1)
     model_id = logger.log_torch_model(network, example, registered_name="line")
-    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     loaded = mlflow.pytorch.load_model(f"models:/{model_id}")
     x = torch.linspace(0, 1, 5).reshape(-1, 1)
     assert torch.allclose(loaded(x), network(x))

@@ -73,8 +73,7 @@ class FileSender:
         try:
             with self._copy_of(path, entry) as copy:
                 if copy is None:
-                    cause = f"{path} is lost: its copy is gone"
-                    self._progress.troubles[cause] = self._progress.troubles.get(cause, 0) + 1
+                    self._progress.trouble(f"{path} is lost: its copy is gone")
                 elif not self._put(copy, path):
                     return
         except DovetailError as error:  # its own store has it, and does not give it now

@@ -113,6 +113,10 @@ class Progress(msgspec.Struct):
         """Keep it; a crash keeps the old or the new."""
         write_whole(_path(folder, self.uri), msgspec.json.encode(self))
 
+    def trouble(self, cause: str, count: int = 1) -> None:
+        """Count what could not be recorded."""
+        self.troubles[cause] = self.troubles.get(cause, 0) + count
+
     @property
     def is_live(self) -> bool:
         """Whether a writer goes on that can end the run: a resumed training takes the place of the earlier ones."""

@@ -64,6 +64,7 @@ class Sender:
             RunNotFound: The run has been deleted there.
             OutOfTime: The deadline has passed.
         """
+        is_sent = False
         try:
             self._open_run()
             for number in self.folder.segments():
@@ -71,11 +72,11 @@ class Sender:
             files = FileSender(self.folder, self.store, self.progress, self._check_time, self._on_progress)
             files.send()
             self._settle()
-            return is_complete(self.folder, self.progress)
-        except BaseException:
-            # What was translated and not acknowledged is translated again.
-            self.progress = Progress.load(self.folder, self.store.uri)
-            raise
+            is_sent = True
+        finally:
+            if not is_sent:  # what was translated and not acknowledged is translated again
+                self.progress = Progress.load(self.folder, self.store.uri)
+        return is_complete(self.folder, self.progress)
 
     def _open_run(self) -> None:
         progress = self.progress
@@ -121,8 +122,7 @@ class Sender:
                     self._attempt(segment, entry.time_ms)
                 translate(entry, segment, self.progress, outgoing)
             except msgspec.DecodeError:
-                cause = "entries of the journal are of a kind that this version does not know"
-                self.progress.troubles[cause] = self.progress.troubles.get(cause, 0) + 1
+                self.progress.trouble("entries of the journal are of a kind that this version does not know")
             if len(outgoing.points) >= _POINTS_AT_ONCE:
                 return True
         return reader.offset > before
@@ -165,7 +165,7 @@ class Sender:
             self.store.log_metrics(self.progress.run_id, points)
         except StoreRefused as error:
             if len(points) == 1:
-                self._trouble(f"{points[0].key} at step {points[0].step}: {error.why}")
+                self.progress.trouble(f"{points[0].key} at step {points[0].step}: {error.why}")
                 return
             middle = len(points) // 2
             self._put_points(points[:middle])
@@ -243,10 +243,7 @@ class Sender:
         except RunNotFound:
             raise
         except StoreRefused as error:
-            self._trouble(f"{what} refused: {error.why}")
-
-    def _trouble(self, cause: str) -> None:
-        self.progress.troubles[cause] = self.progress.troubles.get(cause, 0) + 1
+            self.progress.trouble(f"{what} refused: {error.why}")
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:

@@ -184,7 +184,7 @@ def _about_the_run(
     elif isinstance(entry, Monitor):
         progress.monitors[entry.key] = entry.mode
     elif isinstance(entry, Trouble):
-        progress.troubles[entry.cause] = progress.troubles.get(entry.cause, 0) + entry.count
+        progress.trouble(entry.cause, entry.count)
     elif attempt is not None:
         if isinstance(entry, End):
             attempt.status, attempt.cause = entry.status, entry.cause

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class Recorder:
         self._pause = 1.0
         self._over_since: float | None = None
         self._given_up = False
+        self._faults: Counter[str] = Counter()
         self._last_size = -1
         self._changed = self._began
         self.hurried = False
@@ -81,8 +83,8 @@ class Recorder:
     def _turn_or_wait(self) -> bool:
         try:
             return self._turn()
-        except Exception:
-            log.exception("Cannot go on now")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is not left alone
+            self._count("recording", error)
             time.sleep(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             return self._over_since is not None and time.monotonic() - self._over_since > PATIENCE_SECONDS
@@ -151,7 +153,11 @@ class Recorder:
             with journal.sending(self._folder):
                 if self._is_complete():
                     return True
-                done = Sender(self._folder, self._opened()).send()
+                sender = Sender(self._folder, self._opened())
+                for cause, count in self._faults.items():
+                    sender.progress.trouble(cause, count)
+                done = sender.send()
+            self._faults.clear()
             self._pause = 1.0
             return done
         except RunFolderBusy:
@@ -160,16 +166,16 @@ class Recorder:
             log.error("%s", error)
             self._given_up, self._next_sending = True, float("inf")
             return False
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
             if not isinstance(error, StoreUnavailable):
-                log.exception("Cannot send")
+                self._count("sending", error)
             log.warning("Next try in %.0f s: %s", self._pause, error)
             self._next_sending = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             return False
 
     def _is_complete(self) -> bool:
-        return is_complete(self._folder, Progress.load(self._folder, self._uri))
+        return not self._faults and is_complete(self._folder, Progress.load(self._folder, self._uri))
 
     def _left_bytes(self) -> int:
         sent = sum(Progress.load(self._folder, self._uri).offsets.values())
@@ -186,7 +192,14 @@ class Recorder:
         try:
             do()
         except Exception as error:  # noqa: BLE001 - each is tried again, and none is worth the others
-            log.warning("%s: %r", what, error)
+            self._count(what, error)
+
+    def _count(self, what: str, error: Exception) -> None:
+        """Tell a fault of the recorder once in its log, and with the next sending in the run's status."""
+        cause = f"recorder: {what}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        if cause not in self._faults:
+            log.warning("%s", cause, exc_info=error)
+        self._faults[cause] += 1
 
 
 def main(path: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names, redact
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries, staging
+from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries
 from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
 from mlflow_dovetail.run.console import ConsoleTee
 from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
+from mlflow_dovetail.run.kept_files import KeptFiles
 from mlflow_dovetail.run.open_runs import OPEN_RUNS
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
-from mlflow_dovetail.run_folder import write_whole
 
 if TYPE_CHECKING:
     from mlflow.entities import RunData, RunInfo
@@ -55,11 +54,9 @@ class Run:
         self._tracking_uri = opening.tracking_uri
         self._run_id = opening.stored.run_id if opening.stored else ""
         self._known: set[str] = set()
-        self._files = 0
-        self._kept: dict[str, str] = {}
+        self._files = KeptFiles(opening.folder, opening.writer.number)
         self.logged_artifacts = (opening.stored.tags if opening.stored else {}).get(TAG_LOGGED_ARTIFACTS, "[]")
         """MLflow's list of the tables of the run, JSON."""
-        self._lock = threading.Lock()
         self._pid = os.getpid()
         self._has_ended = False
         self._error: BaseException | None = None
@@ -215,8 +212,7 @@ class Run:
 
     def kept_files(self) -> dict[str, Path]:
         """The last content of each file that was logged here and is still kept here, by its path as an artifact."""
-        copies = {path: staging.find(self._opening.folder, payload) for path, payload in list(self._kept.items())}
-        return {path: copy for path, copy in copies.items() if copy is not None}
+        return self._files.last()
 
     def log_input(self, data: DatasetInput) -> None:
         """Log a dataset that the run has read."""
@@ -252,14 +248,10 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as the artifact `path`."""
-        payload, content = self._next_payload(), text.encode("utf-8", "surrogatepass")
         try:
-            write_whole(self._opening.folder.artifacts / payload, content)
+            self._append(self._files.keep_content(text.encode("utf-8", "surrogatepass"), path))
         except OSError as error:
             self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{path} is missing.")
-            return
-        self._append(entries.File(clock_ms(), path, payload, len(content), ""))
-        self._kept[path] = payload
 
     def log_image(self, image: Any, name: str, step: int | None = None) -> None:
         """Keep an image, by step where one is given, as MLflow's UI shows them.
@@ -387,22 +379,12 @@ class Run:
             self._look(entry.time_ms)
 
     def _keep(self, source: Path, path: str, *, pinned: bool = False) -> None:
-        payload = self._next_payload()
-        take = staging.pin if pinned else staging.copy_in
         try:
-            size, digest = take(self._opening.folder, source, payload)
+            self._append(self._files.keep(source, path, pinned=pinned))
         except OSError as error:
             if not source.exists():
                 raise values.no_such_file(source) from error
             self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{source} is missing.")
-            return
-        self._append(entries.File(clock_ms(), path, payload, size, digest))
-        self._kept[path] = payload
-
-    def _next_payload(self) -> str:
-        with self._lock:
-            self._files += 1
-            return f"{self._writer.number:04d}-{os.getpid()}-{self._files:06d}"
 
     def _trouble(self, cause: str, advice: str) -> None:
         if not self._writer.is_closed:

@@ -1,4 +1,4 @@
-"""What Dovetail costs a real Lightning training: `python tests/benchmarks/logging_lightning.py`.
+"""What Dovetail costs a real Lightning training: `python tests/benchmarks/log_metrics_lightning.py`.
 
 The digits and the template's network, two metrics logged every step, a validation and a checkpoint every 1,800 steps.
 Each pair is a training without a logger and one with DovetailLogger, in processes of their own, in an order that

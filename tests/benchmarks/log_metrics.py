@@ -1,4 +1,4 @@
-"""What logging costs a training, each logger beside the others: `python tests/benchmarks/logging.py`.
+"""What logging costs a training, each logger beside the others: `python tests/benchmarks/log_metrics.py`.
 
 Each logger is measured in a new process, in turns, and each figure is the median of the repetitions; a server is a real
 `mlflow server` on loopback. A logger that is not installed has a row that says so. The figures in docs/figures.md
