@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_dovetail import context
 from mlflow_dovetail.context import read_git_state
-from mlflow_dovetail.context.dvc_outs import read_dvc_outs
+from mlflow_dovetail.repository import read_dvc_outs
 
 Git = Callable[..., str]
 

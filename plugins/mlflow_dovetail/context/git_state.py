@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_dovetail.context.git_call import GitAnswer, ask_git
 from mlflow_dovetail.context.work_tree import read_dirty
 from mlflow_dovetail.redact import strip_url_credentials
+from mlflow_dovetail.repository import GitAnswer, ask_git
 
 WHOLE_LIMIT_SECONDS = 2.0
 

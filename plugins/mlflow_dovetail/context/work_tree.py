@@ -11,13 +11,11 @@ write into the repository. Where only such files look changed, the flag is left 
 from __future__ import annotations
 
 import posixpath
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from mlflow_dovetail.context.dvc_outs import DvcOuts, is_dvc_file, read_dvc_outs
-from mlflow_dovetail.context.git_call import ask_git
+from mlflow_dovetail.repository import DvcOuts, ask_git, is_dvc_file, is_left_by_a_run, read_dvc_outs
 
 # No renames and no ahead/behind: they cost time and do not change the flag. Untracked folders are not descended into.
 _STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--no-ahead-behind")
@@ -26,10 +24,6 @@ _UNTRACKED = ("--literal-pathspecs", "ls-files", "-z", "--others", "--exclude-st
 _FILTERS = ("check-attr", "-z", "--stdin", "filter")
 # Fields before the path, by the kind of an entry (git-status(1), "Porcelain Format Version 2").
 _FIELDS_BEFORE_PATH = {"1": 8, "u": 10, "?": 1}
-
-_RUN_FOLDERS = frozenset(["__pycache__", "mlruns", "mlartifacts", ".dovetail"])
-_RUN_DATABASES = tuple("mlflow.db" + end for end in ("", "-journal", "-wal", "-shm", ".lock"))
-_HYDRA_FOLDERS = frozenset(["outputs", "multirun"])
 
 
 class WorkTree(NamedTuple):
@@ -96,12 +90,7 @@ def _split(output: bytes) -> list[str]:
 
 
 def _left_by_a_run(change: Change) -> bool:
-    if not change.untracked:
-        return False
-    parts = change.path.rstrip("/").split("/")
-    # Hydra's names are ordinary words: they mean its folders only in a process that uses it.
-    folders = _RUN_FOLDERS | _HYDRA_FOLDERS if "hydra" in sys.modules else _RUN_FOLDERS
-    return parts[-1] in _RUN_DATABASES or not folders.isdisjoint(parts)
+    return change.untracked and is_left_by_a_run(change.path)
 
 
 def _read_outs(root: Path, changes: list[Change], deadline: float) -> DvcOuts:

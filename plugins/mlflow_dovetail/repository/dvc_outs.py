@@ -27,10 +27,12 @@ class DvcOuts:
     Args:
         paths: Files and folders; what lies in a folder belongs to it.
         cause: Why some may be missing; None when all could be read.
+        uncached: Those under `outs` that DVC does not cache, so that only git can keep them: a composed `params.yaml`.
     """
 
     paths: frozenset[str]
     cause: str | None = None
+    uncached: frozenset[str] = frozenset()
 
     def own(self, path: str) -> bool:
         """Whether DVC writes this path, or this folder as a whole."""
@@ -39,6 +41,11 @@ class DvcOuts:
         if posixpath.basename(path) == LOCK_FILE or (self.paths and posixpath.basename(path) == ".gitignore"):
             return True
         return any(part in self.paths for part in _with_ancestors(path))
+
+    def are_data(self, path: str, *, is_there: bool) -> bool:
+        """Whether this path is data or a result, which DVC keeps; DVC removes all of a stage's outs before it runs."""
+        parts = list(_with_ancestors(path))
+        return any(part in self.paths for part in parts) and not (is_there and self.uncached.intersection(parts))
 
     def lie_in(self, folder: str) -> bool:
         """Whether an out lies somewhere in this folder."""
@@ -60,21 +67,26 @@ def read_dvc_outs(root: Path, dvc_files: Iterable[str], changed: Iterable[str], 
     """
     above = {folder for path in changed for folder in _with_ancestors(posixpath.dirname(path.rstrip("/")))} | {""}
     paths: set[str] = set()
+    uncached: set[str] = set()
     for file in sorted(dvc_files):
         if file.endswith(".dvc") and posixpath.dirname(file) not in above:
             continue
         if time.monotonic() > deadline:
             return DvcOuts(frozenset(paths), "too many DVC files to read in time")
         try:
-            paths.update(_read_outs(root, file))
+            for path, is_cached in _read_outs(root, file):
+                paths.add(path)
+                if not is_cached:
+                    uncached.add(path)
         except ImportError:
             return DvcOuts(frozenset(paths), "PyYAML is missing, so the outs of DVC's stages are unknown")
         except (OSError, ValueError):
             continue  # a file that DVC cannot read either makes no outs
-    return DvcOuts(frozenset(paths) - {""})
+    return DvcOuts(frozenset(paths) - {""}, uncached=frozenset(uncached))
 
 
-def _read_outs(root: Path, file: str) -> Iterator[str]:
+def _read_outs(root: Path, file: str) -> Iterator[tuple[str, bool]]:
+    """Each out's path, and whether DVC, not git, keeps it."""
     folder = posixpath.dirname(file)
     document = _load(root / file)
     if file.endswith(".dvc"):
@@ -83,14 +95,16 @@ def _read_outs(root: Path, file: str) -> Iterator[str]:
         found = _outs_of_stages(document.get("stages", document), _working_folders(root, folder))
     else:
         found = _outs_of_stages(document.get("stages"), _own_working_folder)
-    return (path for path in (_inside(posixpath.join(folder, out)) for out in found) if path)
+    inside = ((_inside(posixpath.join(folder, out)), is_cached) for out, is_cached in found)
+    return ((path, is_cached) for path, is_cached in inside if path)
 
 
-def _outs_of_stages(stages: object, working_folder: Callable[[str, dict[str, Any]], str]) -> Iterator[str]:
+def _outs_of_stages(stages: object, working_folder: Callable[[str, dict[str, Any]], str]) -> Iterator[tuple[str, bool]]:
     for name, stage in _mapping(stages).items():
         body = _mapping(_mapping(stage).get("do", stage))  # a `foreach` stage has its body under `do`
         for kind in _OUT_KINDS:
-            yield from _named(body.get(kind), working_folder(name, body))
+            for path, is_cached in _named(body.get(kind), working_folder(name, body)):
+                yield path, is_cached or kind != "outs"
 
 
 def _own_working_folder(_name: str, stage: dict[str, Any]) -> str:
@@ -109,13 +123,14 @@ def _working_folders(root: Path, folder: str) -> Callable[[str, dict[str, Any]],
     return find
 
 
-def _named(outs: object, working_folder: str) -> Iterator[str]:
-    """Names in any of DVC's three spellings: `- a`, `- a: {cache: false}`, `- path: a`."""
+def _named(outs: object, working_folder: str) -> Iterator[tuple[str, bool]]:
+    """Names in any of DVC's three spellings, `- a`, `- a: {cache: false}`, `- path: a`, and whether they are cached."""
     for out in outs if isinstance(outs, list) else []:
         entry = _mapping(out)
         path = out if isinstance(out, str) else entry.get("path") or next(iter(entry), "")
         if isinstance(path, str) and "${" not in path:
-            yield posixpath.join(working_folder, path)
+            settings = entry if "path" in entry else _mapping(entry.get(path))
+            yield posixpath.join(working_folder, path), settings.get("cache") != "false"
 
 
 def _inside(path: str) -> str:
