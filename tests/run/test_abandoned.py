@@ -15,6 +15,7 @@ import pytest
 
 from mlflow_dovetail.journal import JournalWriter, clock_ms
 from mlflow_dovetail.run.abandoned import SILENT_SECONDS, VANISHED, close_abandoned, is_all_over
+from mlflow_dovetail.run.sync import sync_folder
 from mlflow_dovetail.run_folder import Description, Lease, RunFolder, write_whole
 
 ELSEWHERE = {"host": "another", "boot_id": "11111111-2222-4333-8444-555555555555"}
@@ -130,3 +131,10 @@ def test_a_recorder_ends_when_its_folder_is_removed(folder: RunFolder, tmp_path:
         recorder.wait()
     writer.close()
     assert not folder.path.exists()
+
+
+def test_a_folder_whose_maker_died_before_it_had_a_journal_is_no_run(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+    made = RunFolder.make(tmp_path, Description(1, uuid.uuid4().hex, uri, clock_ms(), experiment="none"))
+    assert sync_folder(made.path).state == "already complete"
+    assert not (tmp_path / "runs.db").exists()  # nobody was asked to make it

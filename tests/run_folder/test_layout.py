@@ -110,6 +110,22 @@ def test_segments_are_numbered_and_leased(folder: RunFolder):
     assert folder.life(2) == "unknown"
 
 
+def test_a_segment_is_never_there_without_its_lease(folder: RunFolder, monkeypatch: pytest.MonkeyPatch):
+    """Who dies between the two leaves a number that nobody takes."""
+    make = os.open
+
+    def die(path, *arguments):
+        if str(path).endswith(".dtj"):
+            raise KeyboardInterrupt
+        return make(path, *arguments)
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(os, "open", die)
+        folder.new_segment()
+    assert folder.segments() == []
+    assert (folder.new_segment(), folder.life(2)) == (2, "alive")
+
+
 def test_two_writers_never_get_one_segment(folder: RunFolder):
     taken: list[int] = []
     threads = [threading.Thread(target=lambda: taken.extend(folder.new_segment() for _ in range(25))) for _ in range(4)]

@@ -140,6 +140,8 @@ class _Sync:
             return self._result("failed", f"{error.strerror or error}: {error.filename or self._folder.path}")
 
     def _bring(self) -> tuple[State, str]:
+        if not self._folder.segments() and not self._progress().run_id:
+            return "already complete", ""  # who made the folder died before anything was asked of a store
         living = close_abandoned(self._folder, from_outside=True)
         if self._is_served(living):
             return "live", f"{self._writer(living)} is still writing it; its recorder sends it, unless it is offline."

@@ -165,15 +165,17 @@ class RunFolder:
         Raises:
             RunFolderInvalid: The folder cannot be written.
         """
-        number = max(self.segments(), default=0)
+        taken = [int(path.stem) for path in self.leases.glob("*.json") if path.stem.isdigit()]
+        number = max([*self.segments(), *taken], default=0)
         try:
             while True:
                 number += 1
                 try:
-                    os.close(os.open(self.segment(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                    _write_new(self.leases / f"{number:04d}.json", msgspec.json.encode(Lease.own()))
                 except FileExistsError:  # another process was faster
                     continue
-                write_whole(self.leases / f"{number:04d}.json", msgspec.json.encode(Lease.own()))
+                # Only now: whoever sees a segment sees whose it is, also when this process dies in between.
+                os.close(os.open(self.segment(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
                 return number
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -209,6 +211,15 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, kind: type[_Record]) -> _Record | None:
