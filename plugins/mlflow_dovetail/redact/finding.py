@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow_dovetail.redact.literals import is_password, is_placeholder, is_random
+from mlflow_dovetail.redact.literals import is_made_up, is_password, is_random
 from mlflow_dovetail.redact.named_values import named_values
 from mlflow_dovetail.redact.tokens import AUTHORIZATION, PRIVATE_KEY, TOKEN, URL_USER, token_rule
 
@@ -22,14 +22,20 @@ RULE_NAMED = "literal value of a secret name"
 _ALLOWED = re.compile(r"(?i)pragma: ?(?:allow|white)list[ -]secret|gitleaks:allow")
 _ALLOWED_NEXT = re.compile(r"(?i)pragma: ?(?:allow|white)list[ -]nextline[ -]secret")
 
-# What may stand between a key's lines: line ends, also escaped, quotes, comment marks.
-_GAP = r"(?:\\[nr]|[\s\"'+,()#>|\\]){0,200}"
+
+def _gap(line_end: str) -> str:
+    return rf"(?:{line_end}|[\s\"'+,()#>|\\]){{0,200}}"
+
+
+# What may stand between a key's lines: line ends, also escaped ones, quotes, comment marks.
+_GAP, _MIRRORED_GAP = _gap(r"\\[nr]"), _gap(r"[nr]\\")
 _PRIVATE_KEY_HEAD = re.compile(
     rf"-----BEGIN [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----{_GAP}"
-    rf"(?:[A-Z][A-Za-z\-]{{2,20}}: ?[^\n\\]{{0,100}}{_GAP}){{0,4}}[A-Za-z0-9+/=]{{24}}"
+    rf"(?:[A-Z][A-Za-z\-]{{2,20}}:[^\n\\]{{0,100}}(?:\n|\\[nr]){_GAP}){{0,4}}[A-Za-z0-9+/=]{{24}}"
 )
-_PRIVATE_KEY_TAIL = re.compile(rf"[A-Za-z0-9+/=]{{24}}{_GAP}(?:=[A-Za-z0-9+/]{{4}}{_GAP})?\Z")
 _PRIVATE_KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+# Mirrored, to be read backwards from the end mark; OpenPGP has a checksum on a line of its own before it.
+_MIRRORED_TAIL = re.compile(rf"{_MIRRORED_GAP}(?:[\w+/]{{4}}=\s{{1,2}})?[A-Za-z0-9+/=]{{24}}")
 _LONGEST_TAIL = 300
 # Its older keys have no prefix, and the login no name before them.
 _WANDB_LOGIN = re.compile(r"wandb(?:\.| )login\b[^\n]{0,100}?(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
@@ -99,7 +105,7 @@ class _Lines:
 
 def _by_form(text: str) -> Iterator[tuple[str, int]]:
     for token in TOKEN.finditer(text):
-        if not is_placeholder(token.group()):
+        if not is_made_up(token.group()):
             yield token_rule(token.group()), token.start()
     yield from ((RULE_PRIVATE_KEY, offset) for offset in _private_keys(text))
     for header in _headers(text):
@@ -119,7 +125,8 @@ def _private_keys(text: str) -> Iterator[int]:
             yield key.start()
     for end in _PRIVATE_KEY_END.finditer(text):
         # A hunk of a patch may begin in the middle of a key.
-        if end.end() not in whole and _PRIVATE_KEY_TAIL.search(text, max(0, end.start() - _LONGEST_TAIL), end.start()):
+        before = text[max(0, end.start() - _LONGEST_TAIL) : end.start()]
+        if end.end() not in whole and _MIRRORED_TAIL.match(before[::-1]):
             yield end.start()
 
 

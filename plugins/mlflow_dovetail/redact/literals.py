@@ -14,22 +14,21 @@ def _words(text: str) -> frozenset[str]:
 
 
 _REFERENCE = re.compile(
-    r"[$<`!*&|]|.*(?:\$[({]|\$[A-Za-z_]{2}|\{[^{}]*\}|<[^<>]*>|\[[^\[\]]*\]|\([^()]*\)|%\(|%[sdr](?![0-9A-Fa-f])|`|://"
-    r"|(?i:environ|getenv|\benv[.:/]|secrets\.))"
+    r"^[$<`!*&|]|\$[({]|\$[A-Za-z_]{2}|[.\-]\$\w|\{[^{}]*\}|<[^<>]*>|\[[^\[\]]*\]|\([^()]*\)|%\(|%[sdr](?![0-9A-Fa-f])"
+    r"|`|://|(?i:environ|getenv|\benv[.:/]|secrets\.)"
 )
-_REGEX = re.compile(r"\^|.*(?:\\[dwsSWDbB.]|\(\?|\[\^|\.\*|\.\+|\]\+|\$$)")
+_REGEX_OR_ESCAPES = re.compile(r"^\^|\\[dwsSWDbB.]|\\u[0-9A-Fa-f]{4}|\(\?|\[\^|\.\*|\.\+|\]\+|\$$")
 # Runs that no generator makes; AWS documents its keys with EXAMPLE at the end, jwt.io its tokens with "1234567890".
 _MADE_UP = re.compile(
-    r".*(?:(.)\1{5}|[xX]{4}|^[xX]+$|\.\.\.|…|\*\*|12345|54321|abc123|abcdef[gG]|ABCDEFG|EXAMPLE|eyJzdWIiOiIxMjM0NTY3ODkw)"
+    r"(.)\1{5}|[xX]{4}|^[xX]+$|\.\.\.|…|\*\*|12345|54321|abc123|abcdef[gG]|ABCDEFG|EXAMPLE|eyJzdWIiOiIxMjM0NTY3ODkw"
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]|$)")
 _PATH = re.compile(
-    r"[/~.]|[A-Za-z]:[\\/]|.*\.(?:json|pem|key|crt|txt|ya?ml|toml|cfg|ini|py|env|md|html?|xml|csv|js|sh)$"
+    r"^[/~.]|^[A-Za-z]:[\\/]|\.(?:json|pem|key|crt|txt|ya?ml|toml|cfg|ini|py|env|md|html?|xml|csv|js|sh)$"
 )
-# How code names things: words with perhaps a number, joined by a separator.
-_PART = r"(?:[A-Za-z]+\d{0,4}|[A-Za-z0-9]{1,4})"
-_IDENTIFIER = re.compile(rf"_{{0,2}}{_PART}(?:[_\-.:/ ]{{1,2}}{_PART})*")
-_ABOUT_SECRETS = re.compile(r"(?i).*(?:passw|pwd|secret|token|credential|key)")
+_SEPARATOR = re.compile(r"[_\-.:/ ]{1,2}")
+_NAME_PART = re.compile(r"[A-Za-z]+\d{0,4}|[A-Za-z0-9]{0,4}")
+_ABOUT_SECRETS = re.compile(r"(?i)pass|pwd|secret|token|credential|key")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PLACEHOLDER_WORDS = _words(
     "your my example examples sample dummy fake mock mocked placeholder changeme change replace insert todo fixme "
@@ -41,23 +40,30 @@ _PLAIN_WORDS = _PLACEHOLDER_WORDS | _words(
     "optional super some any the a an is this that of for to no not set me it id hash sha md5 base basic oauth jwt "
     "hunter letmein qwerty postgres mysql redis minio minioadmin scott tiger abc xyz database db"
 )
-_CHUNK = re.compile(r"[A-Za-z0-9+/]{20,}")
+_LONG_LETTERS = re.compile(r"[A-Za-z]{20,}")
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/]{20,}")
+
+
+def is_made_up(value: str) -> bool:
+    """Whether a value was typed rather than generated: `ghp_xxxxxxxx`, `sk-your-key`, and what issuers document."""
+    # A random key may hold any short word by chance: only one between separators counts.
+    words = {part.rstrip("0123456789") for part in re.split(r"[\W_]+", value.lower())}
+    return bool(_MADE_UP.search(value)) or not words.isdisjoint(_PLACEHOLDER_WORDS)
 
 
 def is_placeholder(value: str) -> bool:
     """Whether a value stands for a secret without being one: `<token>`, `${PW}`, `changeme`, `your-api-key`."""
-    if _REFERENCE.match(value) or _MADE_UP.match(value) or _REGEX.match(value) or _DATE.match(value):
+    if is_made_up(value) or _REFERENCE.search(value) or _REGEX_OR_ESCAPES.search(value) or _DATE.match(value):
         return True
-    if _IDENTIFIER.fullmatch(value):
-        words = {word.lower() for word in _WORD.findall(value)}
-        return bool(_ABOUT_SECRETS.match(value) or words & _PLACEHOLDER_WORDS or words <= _PLAIN_WORDS)
-    # A random key may hold any short word: only one between separators counts.
-    return not _PLACEHOLDER_WORDS.isdisjoint(re.split(r"[\W\d_]+", value.lower()))
+    if not _is_identifier(value):
+        return False
+    words = {word.lower() for word in _WORD.findall(value)}
+    return bool(_ABOUT_SECRETS.search(value) or words & _PLACEHOLDER_WORDS or words <= _PLAIN_WORDS)
 
 
 def is_password(value: str) -> bool:
     """Whether a value can be a password that a person chose: one word, not too short, no path, no placeholder."""
-    if re.search(r"[\s,]", value) or _PATH.match(value) or is_placeholder(value):
+    if re.search(r"[\s,]", value) or _PATH.search(value) or is_placeholder(value):
         return False
     with_digits = bool(re.search(r"\d", value) and re.search(r"[A-Za-z]", value))
     return len(value) >= (_SHORTEST_PASSWORD_WITH_DIGITS if with_digits else _SHORTEST_PASSWORD)
@@ -69,14 +75,25 @@ def is_random(value: str) -> bool:
         return False
     if re.fullmatch(r"[A-Za-z0-9+/]{40}", value) and _kinds(value) == 3:
         return True  # an AWS secret key may begin with a slash
-    if len(value) < _SHORTEST_RANDOM or re.search(r"[\s,;()\[\]{}]|=(?!=*$)", value) or _PATH.match(value):
+    if len(value) < _SHORTEST_RANDOM or re.search(r"[\s,;()\[\]{}]|=(?!=*$)", value) or _PATH.search(value):
         return False
-    return _kinds(value) >= 2 and bool(re.search(r"\d", value)) and not _IDENTIFIER.fullmatch(value)
+    with_digits = bool(re.search(r"\d", value) or _LONG_LETTERS.fullmatch(value))
+    return with_digits and _kinds(value) >= 2 and not _is_identifier(value)
 
 
 def is_long_random(value: str) -> bool:
-    """Whether a value, as of an identifier without quotes, can only be a generated key: 20 characters unbroken."""
-    return is_random(value) and any(len(re.findall(r"\d", chunk)) > 1 for chunk in _CHUNK.findall(value))
+    """Whether a word of code without quotes can only be a generated key: 20 characters unbroken, with digits."""
+    return is_random(value) and any(len(re.findall(r"\d", run)) > 1 for run in _LONG_RUN.findall(value))
+
+
+def _is_identifier(value: str) -> bool:
+    """Whether a value is made as code makes names: words with perhaps a number, joined by separators."""
+    return all(_NAME_PART.fullmatch(part) and _is_words(part) for part in _SEPARATOR.split(value))
+
+
+def _is_words(part: str) -> bool:
+    # In camel case, words have some letters each; in a random key the case changes at every other.
+    return len(part) < _SHORTEST_RANDOM or len(part) >= 3 * len(_WORD.findall(part))
 
 
 def _kinds(value: str) -> int:

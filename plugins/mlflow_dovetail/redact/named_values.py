@@ -24,6 +24,9 @@ _ANNOTATED_NAME = re.compile(
     r"\s{0,4}(?:[\w.]{1,40}\s?\|\s?){0,3}(?:\][\w., |]{0,60}\[)?[\w.]{0,40}[A-Za-z_]\s{0,4}:\s{0,4}" + _MIRRORED_NAME
 )
 _LONGEST_BEFORE = 240
+# Under these the name stands elsewhere: an option's default, an environment variable of a container.
+_NAMED_ELSEWHERE = ("default", "value")
+_OTHER_NAME = re.compile(r"[\"'](--?\w[\w\-]{1,100})[\"']|\bname[\"']?\s{0,4}[:=]\s{0,4}[\"']?(\w[\w.\-]{1,100})")
 _EXPORT = re.compile(r"(?:export|setenv|%env|%set_env|ENV|ARG)[ \t]{1,4}(\w{2,100})[= ](?=[^\s=])")
 
 _QUOTED = {
@@ -34,6 +37,8 @@ _QUOTED = {
     "\\": re.compile(r"([^\"'\\\n]{1,2000})\\{1,3}[\"']"),
 }
 _UNQUOTED = re.compile(r"[^\s\"'`,;&|()<>\[\]{}*!%@$][^\s\"'`,;&|()<>]{3,2000}")
+_YAML_SCALAR = re.compile(r"[^\s\"'`,;&|()<>\[\]{}*!%@$#][^\s\"'`,]{3,2000}")
+_RANDOM = re.compile(r"[A-Za-z0-9+/_\-]{24,2000}={0,2}")
 _LINE_ENDS = re.compile(r"[ \t,]{0,40}(?:#[^\n]*)?(?:\r?\n|\Z)")
 
 
@@ -50,18 +55,25 @@ def _quoted(text: str) -> Iterator[int]:
         kind, is_quoted = _kind_before(text, sign.start())
         if kind and sign.group(1) == ",":
             # ("password", "x"): two words of a list, unless the second looks like a key.
-            kind = "key" if is_quoted else ""
+            kind = "key" if is_quoted and "\n" not in sign.group() else ""
         if kind and _is_secret(kind, _quoted_value(text, sign)):
             yield sign.start()
 
 
 def _kind_before(text: str, end: int) -> tuple[str, bool]:
-    mirrored = text[max(0, end - _LONGEST_BEFORE) : end][::-1]
+    before = text[max(0, end - _LONGEST_BEFORE) : end]
+    mirrored = before[::-1]
     for pattern in (_NAME, _ANNOTATED_NAME):
         name = pattern.match(mirrored)
-        if name and (kind := secret_kind(name.group(2)[::-1])):
+        if name and (kind := secret_kind(_unmirrored(name.group(2), before))):
             return kind, bool(name.group(1))
     return "", False
+
+
+def _unmirrored(mirrored: str, before: str) -> str:
+    name = mirrored[::-1]
+    others = _OTHER_NAME.findall(before) if name in _NAMED_ELSEWHERE else []
+    return "".join(others[-1]) if others else name
 
 
 def _quoted_value(text: str, sign: re.Match[str]) -> str:
@@ -72,25 +84,31 @@ def _quoted_value(text: str, sign: re.Match[str]) -> str:
 
 def _random(text: str) -> Iterator[int]:
     for sign in _SIGN_RANDOM.finditer(text):
-        if _kind_before(text, sign.start())[0]:
-            value = _UNQUOTED.match(text, sign.end())
-            if value and is_long_random(value.group()):
-                yield sign.start()
+        value = _RANDOM.match(text, sign.end())
+        if value and _kind_before(text, sign.start())[0] and is_long_random(value.group()):
+            yield sign.start()
 
 
 def _unquoted(text: str, names: re.Pattern[str]) -> Iterator[int]:
-    for name in names.finditer(text):
+    name = names.search(text)
+    while name:
         kind = secret_kind(name.group(1))
-        if kind:
-            value = _UNQUOTED.match(text, name.end())
-            if value and _is_secret(kind, value.group()) and _stands_alone(text, name, value):
-                yield name.start(1)
+        value = _unquoted_value(text, name) if kind else None
+        if value and _is_secret(kind, value.group()):
+            yield name.start(1)
+        # A value is read once, also where it goes on with the next name (`token=token=`).
+        name = names.search(text, value.end() if value else name.end())
 
 
-def _stands_alone(text: str, name: re.Match[str], value: re.Match[str]) -> bool:
+def _unquoted_value(text: str, name: re.Match[str]) -> re.Match[str] | None:
     between = text[name.end(1) : name.end()]
+    if "\n" in between:
+        return None
+    if ":" not in between:
+        return _UNQUOTED.match(text, name.end())
+    value = _YAML_SCALAR.match(text, name.end())
     # After a colon, a value with blanks is a sentence.
-    return "\n" not in between and (":" not in between or bool(_LINE_ENDS.match(text, value.end())))
+    return value if value and _LINE_ENDS.match(text, value.end()) else None
 
 
 def _is_secret(kind: str, value: str) -> bool:
