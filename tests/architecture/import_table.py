@@ -38,7 +38,7 @@ TABLE = {
     "dvc_link": room(2, "dvc", "mlflow"),
     "system_metrics": room(2, "pynvml", "psutil"),
     "prediction_tables": room(2, "pyarrow", "PIL"),
-    "run": room(3, "mlflow", "filelock", "omegaconf", "yaml"),
+    "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml"),
     "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),
     "sweeps": room(4, "hydra", "omegaconf", "optuna", "mlflow"),
     "entry_points": room(5),  # it loads the faces by name

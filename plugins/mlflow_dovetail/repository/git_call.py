@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -209,15 +210,15 @@ def _finish(process: subprocess.Popen[bytes] | GitAnswer, verb: str, limit: floa
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the group if the call is not over, however it was left: at the limit, or by Ctrl-C."""
-    if process.poll() is not None:
-        return
-    if os.name == "posix":
+    is_over = process.poll() is not None
+    if not is_over and os.name == "posix":
         os.killpg(process.pid, signal.SIGKILL)
-    else:
+    elif not is_over:
         process.kill()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
-            pipe.close()
+            with suppress(BrokenPipeError):  # what it was fed and did not read
+                pipe.close()
     try:
         process.wait(_REAP_SECONDS)
     except subprocess.TimeoutExpired:
