@@ -141,7 +141,7 @@ def test_a_literal_key_under_a_secret_name_is_found(path, place, value):
         ("a.yaml", "db:\n  password: {}"),
         ("a.sh", "export MLFLOW_TRACKING_PASSWORD={}"),
         ("a.cfg", "password={}"),
-        ("a.py", 'engine = "postgresql://joe:{}@db.corp.invalid/runs"'),
+        ("a.py", 'engine = "postgresql://joe:{}@db.corp.internal/runs"'),
         ("a.yaml", "store: mysql+pymysql://joe:{}@db/runs"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_header_with_a_password_is_found():
 
 def test_lines_are_counted_and_each_rule_told_once_a_line():
     token = TOKENS[0][1]
-    text = f'a\r\nx = "{token}", "{token}"\n\n\npassword = "{PASSWORD}"\nurl = "https://joe:{PASSWORD}@host.invalid"'
+    text = f'a\r\nx = "{token}", "{token}"\n\n\npassword = "{PASSWORD}"\nurl = "https://joe:{PASSWORD}@host.internal"'
     assert find_secrets(text) == [Finding("GitHub token", 2), Finding(NAMED, 5), Finding("password in a URL", 6)]
 
 
@@ -221,6 +221,8 @@ INNOCENT = [
     'ENUM = {"PASSWORD_EXPIRED_2": "PASSWORD_EXPIRED_2"}; names = ("api_key", "secret_access_key_2")',
     "sqlite:///a.db postgresql://user:password@host/db https://joe:${PW}@host http://{user}:{password}@host",
     "mysql://user:<pw>@host amqp://guest:guest@localhost redis://:***@host https://%s:%s@host git@github.com:me/x.git",
+    "https://ada:p4ssw0rd@git.example.invalid/a.whl mysql://ada:p4ssw0rd@db.example.com:3306/a http://a:p4ssw0rd@test",
+    'TOKEN = "00112233445566778899aabbccddeeff"',
     "ftp://anonymous:@host https://user:pass@example.com ssh://git@host/x.git https://host:8080/@scope/name",
     'headers = {"Authorization": f"Bearer {token}", "X-Api-Key": key}; "Authorization: Bearer <token>"',
     '"Authorization: Bearer YOUR_ACCESS_TOKEN"; "Authorization: Basic $(echo -n a | base64)"',

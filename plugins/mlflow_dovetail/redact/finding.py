@@ -37,6 +37,8 @@ _PRIVATE_KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?--
 # Mirrored, to be read backwards from the end mark; OpenPGP has a checksum on a line of its own before it.
 _MIRRORED_TAIL = re.compile(rf"{_MIRRORED_GAP}(?:[\w+/]{{4}}=\s{{1,2}})?[A-Za-z0-9+/=]{{24}}")
 _LONGEST_TAIL = 300
+# RFC 2606
+_EXAMPLE_HOST = re.compile(r"(?:[\w\-]{1,60}\.){0,6}(?:invalid|example|test|example\.(?:com|net|org))(?![\w.\-])")
 # Its older keys have no prefix, and the login no name before them.
 _WANDB_LOGIN = re.compile(r"wandb(?:\.| )login\b[^\n]{0,100}?(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 
@@ -112,7 +114,7 @@ def _by_form(text: str) -> Iterator[tuple[str, int]]:
         if _is_credential(header.group()[len(header.group(1)) :]):
             yield RULE_AUTHORIZATION, header.start()
     for url in URL_USER.finditer(text):
-        if _has_password(url.group(2)):
+        if _has_password(url.group(2)) and not _EXAMPLE_HOST.match(text, url.end()):
             yield RULE_URL, url.start()
     yield from ((RULE_WANDB, login.start()) for login in _WANDB_LOGIN.finditer(text))
 

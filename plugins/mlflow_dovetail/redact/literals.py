@@ -20,7 +20,7 @@ _REFERENCE = re.compile(
 _REGEX_OR_ESCAPES = re.compile(r"^\^|\\[dwsSWDbB.]|\\u[0-9A-Fa-f]{4}|\(\?|\[\^|\.\*|\.\+|\]\+|\$$")
 # Runs that no generator makes; AWS documents its keys with EXAMPLE at the end, jwt.io its tokens with "1234567890".
 _MADE_UP = re.compile(
-    r"(.)\1{5}|[xX]{4}|^[xX]+$|\.\.\.|…|\*\*|12345|54321|abc123|abcdef[gG]|ABCDEFG|EXAMPLE|eyJzdWIiOiIxMjM0NTY3ODkw"
+    r"(.)\1{5}|[xX]{4}|^[xX]+$|\.\.\.|…|\*\*|12345|54321|112233|abc123|abcdef[gG]|ABCDEFG|EXAMPLE|eyJzdWIiOiIxMjM0NTY3ODkw"
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]|$)")
 _PATH = re.compile(
