@@ -12,8 +12,8 @@ UPPER = string.ascii_uppercase + string.digits
 _generator = random.Random(20240501)
 
 
-def made_of(alphabet: str, length: int) -> str:
-    return "".join(_generator.choices(alphabet, k=length))
+def made_of(alphabet: str, length: int, generator: random.Random = _generator) -> str:
+    return "".join(generator.choices(alphabet, k=length))
 
 
 def _slack_webhook() -> str:

@@ -162,14 +162,17 @@ def test_a_generated_key_needs_no_quotes_anywhere(place, value):
         ('login("hf_{}")', LETTERS[:52], 34),
         ('x = "sk-proj-{}"', LETTERS + "_-", 156),
         ('api_key = "{}"', HEX, 40),
+        ('api_key = "{}"', LETTERS, 20),
         ('api_key = "{}"', LETTERS, 32),
         ('api_key = "{}"', LETTERS + "_-", 43),
         ('aws_secret_access_key = "{}"', LETTERS + "+/", 40),
     ],
 )
 def test_hardly_a_key_looks_like_a_placeholder_by_chance(place, alphabet, length):
-    missed = [key for _ in range(500) if not find_secrets(place.format(key := made_of(alphabet, length)))]
-    assert len(missed) <= 5, missed
+    generator = random.Random(3)
+    keys = [made_of(alphabet, length, generator) for _ in range(1000)]
+    missed = [key for key in keys if not find_secrets(place.format(key))]
+    assert len(missed) <= 10, missed
 
 
 @pytest.mark.parametrize(
@@ -213,6 +216,10 @@ INNOCENT = [
     'password = "{{ vault.password }}"; api_key = "${oc.env:WANDB_API_KEY}"; key = "{api_key:0.10}"',
     'password_prompt = "Type the password, please: "; secret = "the password must have 8 characters"',
     r'password = r"^[A-Za-z0-9]{8,}$"; token = r"\w+@\d+"; secret = "[^0-9]+abcdef"',
+    r'password = r"\w+-\d+-abcdef"; secret = "\ud83c\udf6a-cookie"; password = "^hunter-2x"',
+    'password = "letmein-admin"; secret = "what nobody 7 knows"; password = "conf/db2.yaml"',
+    'token = "layer_norm_2_output"; api_key = "stage-2-of-the-pipeline-3"',
+    "api_key=conv2d1x1_bn3x3b_relu6c_pool2x",
     'use_cls_token = True; num_tokens = 512; sort_key = "name_of_2_columns"; pad_token = "[PAD]"',
     'eos_token="<|endoftext|>"; bos_token="<s>"; next_page_token = "eyJpbmRleCI6IDExfQ=="',
     'tokenizer = "bert-base-uncased"; token_type = "Bearer"; token = "keyword.control.2"',
@@ -230,6 +237,7 @@ INNOCENT = [
     "-----BEGIN " + "PRIVATE KEY-----\n...\n-----END " + "PRIVATE KEY-----",
     "-----BEGIN PUBLIC KEY-----\n" + "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "\n-----END PUBLIC KEY-----",
     "ghp_" + "x" * 36 + " AKIA" + "IOSFODNN7EXAMPLE" + " sk-" + "1234567890" * 4 + " hf_" + "a" * 34,
+    "disk = 'risk-" + "q7w8e9r0" * 5 + "'; ami = 'XAKIA" + "Q7W8E9R0" * 2 + "'",
     "commit 3f1e5b0c9f0f3f1e5b0c9f0f3f1e5b0c9f0f3f1e",
     "rev = '3f1e5b0c9f0f3f1e5b0c9f0f3f1e5b0c9f0f3f1e'; sha256 = 'e3b0c44298fc1c149afbf4c8996fb924'",
     "api_key=litellm_settings_api_key_of_the_second_user_2, token=request.headers.get_2nd_token_value_123",
@@ -243,6 +251,7 @@ INNOCENT_CONFIGS = [
     ("a.yaml", "api_key: os.environ/E2B_API_KEY\ntoken: ${{ secrets.GITHUB_TOKEN }}"),
     ("a.yaml", "tokenizer: gpt2\nnum_latent_token: 64\npassword_file: /run/secrets/db1"),
     ("a.sh", 'export HF_TOKEN="$1"\nexport API_KEY=$(cat key)\nTOKEN=$TOKEN ./run\ncurl --token "$TOKEN2"'),
+    ("a.ini", "password =\nverbose2x = true"),
     ("a.ini", "password =\nport = 12345678\n; token = <your token>"),
     (".env.example", "API_KEY=\nPASSWORD=changeme\nHF_TOKEN=hf_xxx"),
     ("Dockerfile", "ARG TOKEN\nENV TOKEN=${TOKEN}\nRUN --mount=type=secret,id=token cat /run/secrets/token1"),

@@ -85,9 +85,12 @@ def ask_git(
     Returns:
         One answer a call, in order. A call that is not done in time is killed with its whole process group.
     """
-    limit = min(time.monotonic() + limit_seconds, deadline)
+    given_seconds = max(min(limit_seconds, deadline - time.monotonic()), 0)
+    limit = time.monotonic() + given_seconds
     started = [_start(arguments, folder, settings, environment or {}) for arguments in calls]
-    return [_finish(each, arguments[0], limit, feed) for each, arguments in zip(started, calls, strict=True)]
+    return [
+        _finish(each, arguments[0], limit, given_seconds, feed) for each, arguments in zip(started, calls, strict=True)
+    ]
 
 
 class Git:
@@ -159,8 +162,9 @@ class Git:
         """
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            given_seconds = max(self.deadline - time.monotonic(), 0)
             started = _start(arguments, str(self.folder), self.settings, self.environment, file)
-            answer = _finish(started, arguments[0], self.deadline, b"")
+            answer = _finish(started, arguments[0], self.deadline, given_seconds, b"")
         if answer.cause:
             raise GitFailed(arguments[0], answer.cause)
 
@@ -194,14 +198,15 @@ def _start(
         return GitAnswer(-1, b"", f"git does not start: {error.strerror}")
 
 
-def _finish(process: subprocess.Popen[bytes] | GitAnswer, verb: str, limit: float, feed: bytes) -> GitAnswer:
+def _finish(
+    process: subprocess.Popen[bytes] | GitAnswer, verb: str, limit: float, given_seconds: float, feed: bytes
+) -> GitAnswer:
     if isinstance(process, GitAnswer):
         return process
-    given = max(limit - time.monotonic(), 0)
     try:
-        output, errors = process.communicate(feed, timeout=given)
+        output, errors = process.communicate(feed, timeout=max(limit - time.monotonic(), 0))
     except subprocess.TimeoutExpired:
-        return GitAnswer(-1, b"", f"git {verb} took over {given:.2g} s")
+        return GitAnswer(-1, b"", f"git {verb} took over {given_seconds:.2g} s")
     finally:
         _end(process)
     code = process.returncode
