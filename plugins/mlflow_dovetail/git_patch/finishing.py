@@ -17,7 +17,6 @@ from mlflow_dovetail.git_patch.records import Capture, Captured, Code, CodeState
 from mlflow_dovetail.git_patch.trees import (
     applied,
     changes,
-    digest,
     text,
     tree_of,
     with_index,
@@ -27,7 +26,7 @@ from mlflow_dovetail.git_patch.trees import (
 )
 from mlflow_dovetail.git_patch.verdicts import verdict
 from mlflow_dovetail.repository import Git, GitFailed
-from mlflow_dovetail.run_folder import write_whole
+from mlflow_dovetail.run_folder import sha256_of, write_whole
 
 STATE_FILE = "state.json"
 PATCH_FILE = "diff.patch"
@@ -151,7 +150,7 @@ class _Finishing:
         if name == PATCH_FILE:
             preview = sharing.preview(upload, _LONGEST_PREVIEW_BYTES)
             write_whole(self._target / PREVIEW_FILE, preview.encode("utf-8", "replace"))
-        return Patch(commit, shared, f"{self._prefix}/{name}", digest(upload), is_proved)
+        return Patch(commit, shared, f"{self._prefix}/{name}", sha256_of(upload), is_proved)
 
 
 def _published(git: Git, commit: str | None) -> str | None:
@@ -174,7 +173,7 @@ def _hashed(root: Path, left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:
             yield one
             continue
         if path.is_file() and path.stat().st_size == one.size_bytes:
-            one.sha256 = digest(path)
+            one.sha256 = sha256_of(path)
         yield one
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -127,15 +126,6 @@ def sizes(git: Git, objects: Iterable[str]) -> dict[str, int]:
     feed = "".join(f"{name}\n" for name in wanted).encode()
     found = (line.split() for line in git.run("cat-file", "--batch-check", feed=feed).decode().splitlines())
     return {parts[0]: int(parts[2]) for parts in found if len(parts) == 3 and parts[1] == "blob"}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
 
 
 def names(output: bytes) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from mlflow_dovetail.journal import Progress, entries, staging
-from mlflow_dovetail.run_folder import RunFolder, SegmentReader
+from mlflow_dovetail.run_folder import RunFolder, SegmentReader, sha256_of
 
 _SUFFIX = ".damaged"
 
@@ -25,7 +23,7 @@ def set_damaged_aside(folder: RunFolder, progress: Progress) -> list[str]:
     damaged = []
     for entry in _unsent(folder, progress):
         copy = staging.find(folder, entry.payload)
-        if copy is not None and entry.sha256 and _sha256(copy) != entry.sha256:
+        if copy is not None and entry.sha256 and sha256_of(copy) != entry.sha256:
             aside = copy.rename(copy.with_name(copy.name + _SUFFIX))
             damaged.append(f"{entry.path}, kept as {aside.relative_to(folder.path)}")
     return damaged
@@ -49,11 +47,3 @@ def _files(payloads: Iterator[bytes]) -> Iterator[entries.File]:
             continue
         if isinstance(entry, entries.File):
             yield entry
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

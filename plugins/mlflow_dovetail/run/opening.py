@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow_dovetail import __version__, names, store
 from mlflow_dovetail.errors import DovetailError, RunFolderInvalid, RunNotFound, StoreUnavailable
@@ -22,6 +23,9 @@ from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run_folder import Description, RunFolder, root_for
 from mlflow_dovetail.run_folder.layout import VERSION
 from mlflow_dovetail.store import RunStore
+
+if TYPE_CHECKING:
+    from mlflow.entities import RunInfo
 
 log = logging.getLogger("mlflow_dovetail")
 
@@ -39,6 +43,26 @@ class Opening:
     tracking_uri: str
     stored: StoredRun | None
     store: RunStore | None
+
+    def info(self, run_id: str) -> RunInfo:
+        """What was known of the run when it was opened, as MLflow tells it."""
+        from mlflow.entities import RunInfo
+
+        stored = self.stored
+        if stored is None:
+            about = self.folder.describe()
+            return RunInfo(run_id, "", "", "RUNNING", about.start_time_ms, None, "active", "", about.name)
+        return RunInfo(
+            run_id=stored.run_id,
+            experiment_id=stored.experiment_id,
+            user_id=stored.tags.get("mlflow.user", ""),
+            status="RUNNING",
+            start_time=stored.start_time_ms,
+            end_time=None,
+            lifecycle_stage="active",
+            artifact_uri=stored.artifact_uri,
+            run_name=stored.name,
+        )
 
 
 def open_new(

@@ -114,23 +114,7 @@ class Run:
     @property
     def opened_info(self) -> RunInfo:
         """What was known when the run was opened; nobody is asked."""
-        from mlflow.entities import RunInfo
-
-        stored = self._opening.stored
-        if stored is None:
-            about = self._opening.folder.describe()
-            return RunInfo(self.run_id, "", "", "RUNNING", about.start_time_ms, None, "active", "", about.name)
-        return RunInfo(
-            run_id=stored.run_id,
-            experiment_id=stored.experiment_id,
-            user_id=stored.tags.get("mlflow.user", ""),
-            status="RUNNING",
-            start_time=stored.start_time_ms,
-            end_time=None,
-            lifecycle_stage="active",
-            artifact_uri=stored.artifact_uri,
-            run_name=stored.name,
-        )
+        return self._opening.info(self.run_id)
 
     @property
     def data(self) -> RunData:

@@ -20,6 +20,7 @@ from mlflow_dovetail.run_folder.layout import (
     copy_file,
     read_json,
     root_for,
+    sha256_of,
     write_whole,
 )
 from mlflow_dovetail.run_folder.lease import Lease, Life
@@ -36,5 +37,6 @@ __all__ = [
     "last_payload",
     "read_json",
     "root_for",
+    "sha256_of",
     "write_whole",
 ]

@@ -250,6 +250,15 @@ def copy_file(source: Path, target: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _beside(path: Path) -> Path:
     """A name for the new content that no other process and no other thread writes to at this moment."""
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
