@@ -20,6 +20,11 @@ from mlflow_dovetail.errors import DovetailError
 # Verb: (what it does, an example). The module has the verb's name.
 COMMANDS = {
     "show": ("Print one run: how it went, and which code, data and machine made it.", "dovetail show 9f2c41"),
+    "patch": (
+        "Show a run's uncommitted changes, prove that they restore, or apply them to this work tree.",
+        "dovetail patch show 9f2c41 --stat",
+    ),
+    "restore": ("Make the exact code of a run again, in a folder of its own.", "dovetail restore 9f2c41 ../last-month"),
     "sync": ("Send runs that are kept here to their store, or to another one.", "dovetail sync"),
     "exec": ("Track any command as a run.", "dovetail exec --run-name baseline -- python train.py --lr 0.1"),
 }

@@ -37,8 +37,15 @@ def wants_colour() -> bool:
 
 def safe(text: str) -> str:
     """The text on one line: control characters escaped, cut at 200 characters."""
-    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    line = escaped(text)
     return line if len(line) <= _LONGEST_VALUE else f"{line[:_LONGEST_VALUE]}… (cut; --json has all of it)"
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """The text without control characters, but for those to keep: each is shown as Python writes it."""
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def moment(time_ms: int) -> str:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from mlflow_dovetail.store import RunStore
 
 _CODE = {
+    "verdict": names.TAG_CODE_VERDICT,
     "commit": names.TAG_GIT_COMMIT,
     "branch": names.TAG_GIT_BRANCH,
     "dirty": names.TAG_GIT_DIRTY,
     "remote": names.TAG_GIT_REMOTE,
+    "tree": names.TAG_CODE_TREE,
     "command": names.TAG_COMMAND,
 }
 _MACHINE = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -60,7 +61,7 @@ def capture(
 
     Args:
         folders: The first that lies in a repository counts.
-        into: A new folder, for us alone; new objects and `captured.json` lie there afterwards.
+        into: An empty folder, for us alone; new objects and `captured.json` lie there afterwards.
         attempt: Of the run.
         leave_out: Absolute paths that are no code: run folders, the store's database, its artifact root.
         limits: Nothing takes longer than these say.
@@ -71,7 +72,9 @@ def capture(
     """
     began = time.monotonic()
     told = Capture(attempt, time.time_ns() // 1_000_000)
-    into.mkdir(parents=True, mode=0o700)
+    into.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if not limits.seconds:
+        told.cause, folders, script = "capturing code is switched off", (), None
     for folder in folders:
         try:
             told.repositories = list(_Capturing(into, leave_out, limits, began).capture(folder))
@@ -84,8 +87,21 @@ def capture(
         (into / "script").mkdir()
         shutil.copyfile(script, into / "script" / script.name)
     told.took_ms = round((time.monotonic() - began) * 1000)
-    write_whole(into / CAPTURED_FILE, msgspec.json.encode(told))
+    _keep(into, told)
     return told
+
+
+def give_up(into: Path, attempt: int, cause: str) -> None:
+    """Say in place of a capture why there is none.
+
+    Raises:
+        OSError: `into` cannot be written.
+    """
+    _keep(into, Capture(attempt, time.time_ns() // 1_000_000, cause=cause))
+
+
+def _keep(into: Path, told: Capture) -> None:
+    write_whole(into / CAPTURED_FILE, msgspec.json.encode(told))
 
 
 @dataclass(frozen=True)
@@ -247,6 +263,8 @@ class _Capturing:
         """Bring the work tree into the copy of the index."""
         not_code = self._not_code(place, listing, [*listing.changed, *listing.untracked])
         changed = [path for path in listing.changed if not not_code.has(path, is_untracked=False)]
+        gone = _gone(place.root, changed)
+        changed = [path for path in changed if path not in gone]
         untracked = [path for path in listing.untracked if not not_code.has(path, is_untracked=True)]
         over = bounded(place.root, changed, untracked, self._limits)
         large = [path for path in changed if path in over and over[path].why.startswith("over")]
@@ -256,6 +274,9 @@ class _Capturing:
         filtered = git_filters.read(git, place.root, paths, place.filters, own / "pointers")
         pointed = {entry.partition("\t")[2] for entry in names(filtered.entries)}
         plain = [path for path in paths if path not in filtered.left_out and path not in pointed]
+        if gone:
+            feed = "".join(f"{path}\0" for path in gone).encode("utf-8", "surrogateescape")
+            git.run("update-index", "--force-remove", "-z", "--stdin", feed=feed)
         if plain:
             feed = "".join(f"{path}\0" for path in plain).encode("utf-8", "surrogateescape")
             git.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", feed=feed)
@@ -293,6 +314,17 @@ class _Capturing:
 def _flag_and_path(entry: str) -> tuple[str, str]:
     told, _, path = entry.partition("\t")
     return told[0], path
+
+
+def _gone(root: Path, paths: Sequence[str]) -> set[str]:
+    """Which tracked files are no more; what lies beyond a link, in place of their folder, is not theirs."""
+    folders = {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents}
+    links = {folder for folder in folders if (root / folder).is_symlink()}
+    return {
+        path
+        for path in paths
+        if not os.path.lexists(root / path) or not links.isdisjoint(map(str, PurePosixPath(path).parents))
+    }
 
 
 def _is_hidden(flag: str, path: Path) -> bool:

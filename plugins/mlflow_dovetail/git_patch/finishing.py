@@ -61,10 +61,14 @@ def finish(capture: Capture, folder: Path, target: Path, prefix: str) -> CodeSta
         repositories=found,
         script=script,
     )
-    for one in capture.repositories:
-        shutil.rmtree(folder / one.objects, ignore_errors=True)  # the patches have it all
     write_whole(target / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
     return state
+
+
+def tidy(capture: Capture, folder: Path) -> None:
+    """Delete the objects of a capture that is finished: the patches have it all."""
+    for one in capture.repositories:
+        shutil.rmtree(folder / one.objects, ignore_errors=True)
 
 
 def tags(state: CodeState) -> dict[str, str]:

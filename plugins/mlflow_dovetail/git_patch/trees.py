@@ -83,11 +83,20 @@ def applied(git: Git, old: str, patch: Path, index: Path) -> str:
     Raises:
         GitFailed: It does not apply, or has a path that git refuses.
     """
-    own = with_index(git, index).given(*_APPLY_SETTINGS)
+    own = with_index(git, index)
     own.run("read-tree", old)
+    return apply_to_index(own, patch)
+
+
+def apply_to_index(git: Git, patch: Path) -> str:
+    """The tree of git's index after a patch.
+
+    Raises:
+        GitFailed: It does not apply, or has a path that git refuses.
+    """
     if patch.stat().st_size:
-        own.run(*_APPLY, "--", str(patch))
-    return write_tree(own)
+        git.given(*_APPLY_SETTINGS).run(*_APPLY, "--", str(patch))
+    return write_tree(git)
 
 
 def without(git: Git, old: str, new: str, paths: Iterable[str], index: Path) -> str:

@@ -138,6 +138,7 @@ def is_complete(folder: RunFolder, progress: Progress) -> bool:
         and all(progress.offsets.get(str(one), 0) >= folder.segment(one).stat().st_size for one, _ in attempts)
         and not progress.waiting
         and progress.captured.items() >= captured_files(folder).items()
+        and progress.told.items() >= folder.said().items()
         and progress.settled
     )
 

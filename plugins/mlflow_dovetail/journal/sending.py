@@ -207,7 +207,7 @@ class Sender:
     def _settle(self) -> None:
         """Make the run's status, its best values and the tags about the recording true."""
         progress, run_id = self.progress, self.progress.run_id
-        trainings, new = progress.trainings, told(progress)
+        trainings, new = progress.trainings, told(progress) | self.folder.said()
         status: RunStatus = "RUNNING"
         end_ms: int | None = None
         if not trainings:  # others decide how this run ends
@@ -223,6 +223,7 @@ class Sender:
         if run and _attempt_of(run) > trainings[-1].number:
             # Resumed from another folder since: that one says how the run ends.
             progress.status, progress.settled = run.status, True
+            progress.told |= self.folder.said()
             progress.save(self.folder)
             return
         if names.TAG_BEST in new and not progress.is_live:

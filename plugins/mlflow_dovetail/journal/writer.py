@@ -53,6 +53,8 @@ class JournalWriter:
 
     def __init__(self, folder: RunFolder, kind: AttemptKind, attempt: int) -> None:
         self.folder = folder
+        self.kind = kind
+        self.attempt = attempt
         self.number = folder.new_segment()
         self._descriptor = os.open(folder.segment(self.number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._pid = os.getpid()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from mlflow_dovetail.run.tracked import Run
 from mlflow_dovetail.run_folder import RunFolder
 
 _CANNOT_RUN, _NOT_FOUND, _SIGNALLED = 126, 127, 128  # as shells say it
+_SCRIPTS = {".py", ".ipynb", ".sh", ".bash", ".r", ".R", ".jl", ".pl", ".rb", ".lua", ".js", ".ts", ".m"}
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a signal to a whole process group may take to be felt by all of it.
 _GROUP_SECONDS = 0.25
@@ -191,7 +193,21 @@ def _open(command: Sequence[str], run_name: str | None, experiment: str, uri: st
     from mlflow.tracking.context.registry import resolve_tags
 
     wanted = context.seal({names.TAG_COMMAND: redact.mask_command(command)})
-    return Run(open_new(uri, experiment, None, run_name, resolve_tags(wanted)))
+    return Run(open_new(uri, experiment, None, run_name, resolve_tags(wanted)), _script(command))
+
+
+def _script(command: Sequence[str]) -> Path | None:
+    """The first file of a command that is a program's text."""
+    files = (Path(word) for word in command if not word.startswith("-"))
+    return next((path.resolve() for path in files if path.is_file() and _is_script(path)), None)
+
+
+def _is_script(path: Path) -> bool:
+    if path.suffix in _SCRIPTS:
+        return True
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(2) == b"#!"
+    return False
 
 
 def _environment(run: Run, experiment: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mlflow_dovetail import journal
 from mlflow_dovetail.errors import DovetailError, RunFolderBusy
 from mlflow_dovetail.journal import OutOfTime, Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
+from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.spawning import can_spawn, is_recorded, spawn_recorder
@@ -57,10 +58,9 @@ class Delivery:
     def flush(self) -> None:
         """Bring what is there to the store, from here; the recorder goes on with what is left after 10 s.
 
-        Where these were not enough at the end of a run, its closing waits no more.
+        Where these were not enough at the end of a run, its closing waits no more. The code is made ready here also
+        without a store: the work tree may be deleted as soon as the run is over (`dvc exp run --temp`).
         """
-        if self._store is None and (is_offline() or "mlflow" not in sys.modules):
-            return
         now = time.monotonic()
         deadline = max(self._waits_until or now + WAIT_SECONDS, now + 0.1)
         thread = threading.Thread(target=self._send, args=(deadline,), daemon=True)
@@ -72,6 +72,12 @@ class Delivery:
         self._waits_until = deadline if thread.is_alive() else None
 
     def _send(self, deadline: float) -> None:
+        try:
+            finish_code(self._folder, is_over=False)
+        except OSError as error:
+            log.warning("The run's code could not be kept: %s", error)
+        if self._store is None and (is_offline() or "mlflow" not in sys.modules):
+            return
         while time.monotonic() < deadline:
             try:
                 with journal.sending(self._folder):

@@ -22,6 +22,7 @@ from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
+from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.out_of_memory import read_oom_kills
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
@@ -98,6 +99,7 @@ class Recorder:
         self._beat(now)
         self._attempt("checkpoints are not copied", lambda: staging.stage(self._folder))
         close_abandoned(self._folder, self._oom_kills)
+        self._attempt("the code is not kept", lambda: finish_code(self._folder, is_over=is_all_over(self._folder)))
         if is_all_over(self._folder) and self._over_since is None:
             self._over_since = self._next_sending = self._next_capture = now
         if now >= self._next_capture:

@@ -15,6 +15,7 @@ from mlflow_dovetail.errors import DovetailError, RunFolderBusy, RunFolderInvali
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.abandoned import close_abandoned
 from mlflow_dovetail.run.capture import ConsoleCapture
+from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.damage import set_damaged_aside
 from mlflow_dovetail.run.destination import Destination, explicit_store
 from mlflow_dovetail.run.spawning import is_recorded
@@ -145,6 +146,7 @@ class _Sync:
         living = close_abandoned(self._folder, from_outside=True)
         if self._is_served(living):
             return "live", f"{self._writer(living)} is still writing it; its recorder sends it, unless it is offline."
+        finish_code(self._folder, is_over=not living)
         if is_complete(self._folder, self._progress()):
             return "already complete", ""
         living = close_abandoned(self._folder, from_outside=True)  # time may have passed

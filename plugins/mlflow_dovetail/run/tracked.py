@@ -17,6 +17,7 @@ from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries
 from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
+from mlflow_dovetail.run.code_state import CodeCapture
 from mlflow_dovetail.run.console import ConsoleTee
 from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
@@ -48,7 +49,9 @@ class Run:
     `start_run` and `track` make one.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, script: Path | None = None) -> None:
+        self._code = CodeCapture(opening, script)
+        self._code.start()  # before anyone edits a file
         self._opening = opening
         self._writer: JournalWriter = opening.writer
         self._tracking_uri = opening.tracking_uri
@@ -299,6 +302,7 @@ class Run:
             return
         if not self._has_ended:
             self.say_ending(self._error)
+        self._code.wait()
         WATCH.remove(self)
         self._tee.stop()
         for fault, count in self._tee.faults.items():

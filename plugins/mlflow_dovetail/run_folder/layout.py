@@ -78,6 +78,8 @@ class RunFolder:
         self.leases = path / "lease"
         self.artifacts = path / "artifacts"
         self.captured = path / "captured"
+        self.said_tags = path / "said"
+        self.code = path / "code"
         self.sent = path / "sent"
         self.console = path / "console.log"
         self.recorder_log = path / "recorder.log"
@@ -95,6 +97,7 @@ class RunFolder:
         try:
             for part in (folder.journal, folder.leases, folder.artifacts, folder.captured, folder.sent):
                 part.mkdir(parents=True, exist_ok=True)
+            folder.code.mkdir(mode=0o700, exist_ok=True)  # it may hold secrets
             if not folder.reserve.exists():
                 folder.reserve.write_bytes(os.urandom(_RESERVE_BYTES))  # not zeros, which some disks do not keep
             ignore = root / names.DOVETAIL_FOLDER / ".gitignore"
@@ -188,6 +191,18 @@ class RunFolder:
     def ending(self, number: int) -> Ending | None:
         """How a writer ended that could not say so itself; None when nobody has found that out."""
         return read_json(self.leases / f"{number:04d}.gone.json", Ending)
+
+    def say(self, room: str, tags: Mapping[str, str]) -> None:
+        """Keep what a room has found out about the run, for every store that the run goes to; before its files."""
+        self.said_tags.mkdir(exist_ok=True)
+        write_whole(self.said_tags / f"{room}.json", msgspec.json.encode(tags))
+
+    def said(self) -> dict[str, str]:
+        """The tags that rooms have found out."""
+        found: dict[str, str] = {}
+        for path in sorted(self.said_tags.glob("*.json")):
+            found |= msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        return found
 
     def write_ending(self, number: int, ending: Ending) -> None:
         """Keep how a writer ended."""

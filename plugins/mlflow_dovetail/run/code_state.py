@@ -1,0 +1,176 @@
+"""The code of a run: captured by the trainer's process when the run opens, proved and made ready beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from mlflow_dovetail import git_patch, names
+from mlflow_dovetail.git_patch import Capture, Limits
+from mlflow_dovetail.run.opening import Opening
+from mlflow_dovetail.run_folder import RunFolder, read_json, root_for
+from mlflow_dovetail.store import database_path, project_root
+
+# A run's start waits so long for its code to be captured, which then goes on beside it.
+WAIT_SECONDS = 1.0
+_FINISHED = "finished"
+_INTERRUPTED = "the process ended while its code was captured"
+_BESIDE_A_DATABASE = ("", "-journal", "-wal", "-shm", ".lock")
+
+
+class CodeCapture:
+    """Captures the code of a run that opens here, once for each training of it.
+
+    Args:
+        opening: Of the run.
+        script: What runs; found by itself when left out.
+
+    Raises:
+        DovetailError: A setting is no number.
+    """
+
+    def __init__(self, opening: Opening, script: Path | None = None) -> None:
+        self._opening = opening
+        self._script = script or _main_script()
+        self._limits = Limits.of_environment()
+        self._into = opening.folder.code / f"{opening.writer.attempt:04d}"
+        self._thread = threading.Thread(target=self._capture, name="dovetail-code", daemon=True)
+
+    def start(self) -> None:
+        """Capture, and wait a second at most."""
+        if self._is_known():
+            return
+        try:
+            self._thread.start()
+        except RuntimeError:  # no room for a thread
+            self._capture()
+        else:
+            self._thread.join(WAIT_SECONDS)
+
+    def wait(self) -> None:
+        """Wait for the capture's end, which its limits bound."""
+        if self._thread.is_alive():
+            self._thread.join(self._limits.seconds + 1)
+
+    def _is_known(self) -> bool:
+        """Whether another process of this training, a pipeline's earlier stage or `dovetail exec`, has captured it."""
+        stored, is_resumed = self._opening.stored, self._opening.writer.kind == "resume"
+        if stored and names.TAG_CODE_VERDICT in stored.tags and not is_resumed:
+            return True
+        try:
+            self._into.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            return True
+        except OSError as error:
+            self._trouble(error)
+            return True
+        return False
+
+    def _capture(self) -> None:
+        try:
+            git_patch.capture(
+                list(_folders(self._script)),
+                self._into,
+                attempt=self._opening.writer.attempt,
+                leave_out=list(_no_code(self._opening, self._script)),
+                limits=self._limits,
+                script=self._script,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the capture, the training goes on
+            self._trouble(error)
+            with suppress(OSError):
+                git_patch.give_up(self._into, self._opening.writer.attempt, f"{type(error).__name__}: {error}")
+
+    def _trouble(self, error: Exception) -> None:
+        if not self._opening.writer.is_closed:
+            self._opening.writer.trouble(
+                f"the code could not be captured: {type(error).__name__}: {error}", "The run goes on without."
+            )
+
+
+def finish_code(folder: RunFolder, *, is_over: bool) -> None:
+    """Make what was captured ready to be sent: patches, proved, and the verdict.
+
+    Args:
+        folder: Of the run.
+        is_over: No writer lives: a capture that has no result gets none any more.
+
+    Raises:
+        OSError: There is no room.
+    """
+    for into in sorted(folder.code.glob("[0-9]*")):
+        if (into / _FINISHED).exists() or not (is_over or (into / git_patch.CAPTURED_FILE).exists()):
+            continue
+        with FileLock(folder.code / "lock"):
+            if not (into / _FINISHED).exists():
+                _finish(folder, into)
+
+
+def prefix_of(attempt: int) -> str:
+    """Where among the artifacts the code of a run's attempt is."""
+    return names.ARTIFACT_CODE if attempt <= 1 else f"{names.ARTIFACT_CODE}/attempt_{attempt}"
+
+
+def _finish(folder: RunFolder, into: Path) -> None:
+    attempt = int(into.name)
+    prefix = prefix_of(attempt)
+    captured = read_json(into / git_patch.CAPTURED_FILE, Capture) or Capture(attempt, 0, cause=_INTERRUPTED)
+    state = git_patch.finish(captured, into, folder.captured / prefix, prefix)
+    folder.say("code", git_patch.tags(state))
+    (into / _FINISHED).touch()
+    git_patch.tidy(captured, into)
+
+
+def _folders(script: Path | None) -> Iterator[Path]:
+    """Where the code may be: where the program was started, else where it lies."""
+    hydra = _hydra()
+    yield Path(hydra.runtime.cwd) if hydra else Path.cwd()
+    if script is not None:
+        yield script.parent
+
+
+def _no_code(opening: Opening, script: Path | None) -> Iterator[Path]:
+    """Stores, run folders, Hydra's output: what a run writes, and no run is made from."""
+    yield opening.folder.path.parents[1]
+    yield root_for(project_root()) / names.DOVETAIL_FOLDER
+    database = database_path(opening.tracking_uri)
+    if database is not None:
+        yield from (database.with_name(database.name + end) for end in _BESIDE_A_DATABASE)
+    if opening.stored is not None:
+        address = urlsplit(opening.stored.artifact_uri)
+        path = Path(unquote(address.path))
+        if address.scheme in ("", "file") and len(path.parents) > 2:
+            yield path.parents[1]  # the experiment's: <root>/<experiment>/<run>/artifacts
+            if path.parents[1].name == opening.stored.experiment_id:
+                yield path.parents[2]
+    hydra = _hydra()
+    if hydra:
+        code = [Path(hydra.runtime.cwd), *([script] if script else [])]
+        for output in (Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd, hydra.sweep.dir)):
+            if not any(path.is_relative_to(output) for path in code):
+                yield output
+
+
+def _hydra() -> Any:
+    """Hydra's own configuration, in a process that Hydra has started."""
+    module = sys.modules.get("hydra.core.hydra_config")
+    if module is None or not module.HydraConfig.initialized():
+        return None
+    return module.HydraConfig.get()
+
+
+def _main_script() -> Path | None:
+    """The file that runs: a notebook or a script; None in an interactive session."""
+    main = sys.modules.get("__main__")
+    # As VS Code and Jupyter's server say it.
+    notebook = getattr(main, "__vsc_ipynb_file__", None) or os.environ.get("JPY_SESSION_NAME")
+    given = notebook if "ipykernel" in sys.modules else getattr(main, "__file__", None)
+    return Path(given).resolve() if given and Path(given).is_file() else None
