@@ -25,8 +25,11 @@ _PURPOSES = {
     "verify": "apply it in a temporary index of this repository, and compare the tree with the run's",
     "apply": "apply it to the files of this work tree, all or nothing; the index stays as it is",
 }
-_COLOURS = ((b"diff --git ", "1"), (b"@@", "36"), (b"+", "32"), (b"-", "31"))
-_PLAIN_HEADERS = (b"+++ ", b"--- ")
+_BOLD, _CYAN, _GREEN, _RED = b"1", b"36", b"32", b"31"
+_COLOURS = (
+    *((header, _BOLD) for header in (b"diff --git ", b"+++ ", b"--- ")),
+    *((b"@@", _CYAN), (b"+", _GREEN), (b"-", _RED)),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +102,7 @@ def _show(code: KeptCode, *, only_stat: bool, as_json: bool) -> int:
     if not content:
         print("dovetail: nothing that may be shown was changed since the commit", file=sys.stderr)
     elif sys.stdout.isatty():
-        _page(_coloured(content) if wants_colour() and not only_stat else content)
+        _page(_for_terminal(content, colour=wants_colour() and not only_stat))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
@@ -113,15 +116,13 @@ def _stat(file: Path) -> bytes:
     return done.stdout
 
 
-def _coloured(patch: bytes) -> bytes:
-    """With a terminal's colours; its other control characters are shown, never sent."""
+def _for_terminal(patch: bytes, *, colour: bool) -> bytes:
+    """With a terminal's colours; the control characters that are in the patch are shown, never sent."""
     lines = []
     for line in patch.split(b"\n"):
         shown = escaped(line.decode("utf-8", "backslashreplace"), keep="\t").encode()
-        colour = next((code for begins, code in _COLOURS if line.startswith(begins)), "")
-        if line.startswith(_PLAIN_HEADERS):
-            colour = "1"
-        lines.append(b"\033[%sm%s\033[0m" % (colour.encode(), shown) if colour else shown)
+        code = next((code for begins, code in _COLOURS if line.startswith(begins)), b"") if colour else b""
+        lines.append(b"\033[%sm%s\033[0m" % (code, shown) if code else shown)
     return b"\n".join(lines)
 
 
