@@ -16,7 +16,13 @@ README = ROOT / "README.md"
 
 TEST_COMMAND = ["make test"]
 DEMO = ["make demo"]
-SHOW = ["dovetail show RUN", "dovetail show RUN --json", "dovetail sync"]
+SHOW = [
+    "dovetail show RUN",
+    "dovetail show RUN --json",
+    "dovetail patch show RUN",
+    "dovetail restore RUN ../again",
+    "dovetail sync",
+]
 
 
 @pytest.fixture
@@ -59,10 +65,14 @@ def test_the_other_commands_run_as_they_stand(clone, shell, tmp_path, own_progra
     ).stdout.strip()
     shell([make_environment, [link], *others], tmp_path, PATH=own_programs, OUTER=outer)
     assert (tmp_path / "digits-classifier" / "dvc.yaml").exists()
-    made = "import mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); print(mlflow.start_run().info.run_id)"
-    (tmp_path / "first.py").write_text(made + "\n")
+    (tmp_path / "work").mkdir()
+    train = "import mlflow_dovetail as dt\nwith dt.start_run() as run:\n    run.log_param('lr', 1)\nprint(run.run_id)\n"
+    (tmp_path / "work" / "train.py").write_text(train)
+    commit = "git -c user.name=Ada -c user.email=ada@example.invalid commit -qm first"
     show = [line.replace("RUN", "$RUN") for line in SHOW]
-    shell([[". venv/bin/activate", "RUN=$(python first.py)", *show]], tmp_path, PATH=own_programs)
+    work = [". venv/bin/activate", "cd work", "git init -q", "git add .", commit, "echo x=1 > new.py"]
+    shell([[*work, "RUN=$(python train.py)", *show]], tmp_path, PATH=own_programs)
+    assert (tmp_path / "again" / "new.py").read_text() == "x=1\n"
 
 
 def test_the_test_command_is_what_ci_runs():
