@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_the_page_of_a_run_shows_it_whole(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow_dovetail.lightning import DovetailLogger
 
+    subprocess.run(["git", "init", "--quiet"], check=True)
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     logger = DovetailLogger("lines", run_name="the-run", notes="**bold** words", tags={"team": "blue"})
     logger.log_config({"model": {"lr": 0.125}})
@@ -54,3 +56,6 @@ def test_the_page_of_a_run_shows_it_whole(tmp_path, monkeypatch):
         artifacts.get_by_text("config", exact=True).first.click()
         artifacts.get_by_text("config.yaml").first.click()
         artifacts.get_by_text("lr: 0.125").first.wait_for(timeout=20_000)
+        artifacts.get_by_text("code", exact=True).first.click()
+        artifacts.get_by_text("diff.patch.txt").first.click()
+        artifacts.get_by_text("+++ b/data.csv").first.wait_for(timeout=20_000)

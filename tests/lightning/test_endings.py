@@ -64,6 +64,9 @@ def test_the_end_of_a_training_is_told(tmp_path, kind, end, code, status, cause)
     kept = artifacts(tmp_path, run)
     assert (names.ARTIFACT_TRACEBACK in kept) == (status == "FAILED")
     assert {names.ARTIFACT_CONSOLE, names.ARTIFACT_REQUIREMENTS, names.ARTIFACT_HOST} <= kept
+    # Started in no repository: it is the script's own that counts, which is this one.
+    assert run.tags[names.TAG_CODE_VERDICT].startswith("exact")
+    assert "code/state.json" in kept
 
 
 @pytest.mark.parametrize("kind", ["dovetail", "mlflow"])

@@ -79,6 +79,13 @@ def test_the_dataset_is_named_by_dvcs_hash(trained, run):
     assert raw.as_uri() in data.source
 
 
+def test_the_code_is_kept_whole_without_data_and_stores(trained, run):
+    assert run.tags[names.TAG_CODE_VERDICT] == "exact"
+    done = trained.project.run("dovetail", "patch", "show", run.run_id, "--stat")
+    changed = {line.split("|")[0].strip() for line in done.output.splitlines() if "|" in line}
+    assert changed == {"dvc.lock", "params.yaml"}, "the pipeline's own notes, as they were when the training began"
+
+
 def test_tags_say_where_the_run_comes_from(trained, run):
     assert run.tags[names.TAG_GIT_COMMIT] == trained.baseline
     assert run.tags[names.TAG_GIT_BRANCH] == "main"
