@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,18 @@ from context.conftest import Git, git, home, repo  # noqa: F401 - fixtures
 from mlflow_dovetail.git_patch import CodeState, Limits, capture, finish
 
 Files = dict[bytes, tuple[int, bytes]]
+# A program: capture a repository into a folder; as another user, if one is given.
+CAPTURE = """
+import os, sys
+from pathlib import Path
+from mlflow_dovetail.git_patch import Limits, capture
+if len(sys.argv) > 3:
+    os.setgid(int(sys.argv[3]))
+    os.setuid(int(sys.argv[3]))
+print("ready", flush=True)
+told = capture([Path(sys.argv[1])], Path(sys.argv[2]), attempt=1, leave_out=[], limits=Limits())
+print(told.cause)
+"""
 
 
 @dataclass(frozen=True)
@@ -74,14 +87,22 @@ def files(root: Path) -> Files:
 
 
 def everything(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """All that a capture must not touch: every file of work tree and repository, with its time.
+    """All that a capture must not touch: every file, link and folder of work tree and repository, with its time.
 
-    Of git's objects not the time: git notes there which ones are still of use.
+    Of git's objects and shared indexes not the time: git notes there which ones are still of use.
     """
     found = {}
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            state = path.stat()
-            time_ns = 0 if "objects" in path.parts else state.st_mtime_ns
-            found[str(path)] = (state.st_mode, time_ns, path.read_bytes())
+        state = path.lstat()
+        is_noted = "objects" in path.parts or path.name.startswith("sharedindex.")
+        if stat.S_ISREG(state.st_mode):
+            found[str(path)] = (state.st_mode, 0 if is_noted else state.st_mtime_ns, path.read_bytes())
+        else:
+            found[str(path)] = (state.st_mode, 0, os.fsencode(path.readlink()) if path.is_symlink() else b"")
     return found
+
+
+def edit(root: Path) -> None:
+    """One tracked file of `repo`, and a new one."""
+    (root / "train.py").write_text("print(2)\n")
+    (root / "new.py").write_text("new = 1\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,6 +46,7 @@ CAPTURED_FILE = "captured.json"
 # A file with mixed line ends is an error otherwise.
 _KEPT_AS_THEY_ARE = ("core.safecrlf=false",)
 _NOTHING = "000000"
+_ABSENT = "git does not have what it was before: a partial clone"
 
 
 def capture(
@@ -240,7 +241,8 @@ class _Capturing:
         found = names(changed.output)
         if hidden:
             feed = "".join(f"{path}\0" for path in hidden).encode("utf-8", "surrogateescape")
-            git.run("update-index", "-z", "--no-assume-unchanged", "--no-skip-worktree", "--stdin", feed=feed)
+            for flag in ("--no-assume-unchanged", "--no-skip-worktree"):  # one at a time: of two, git heeds the first
+                git.run("update-index", "-z", flag, "--stdin", feed=feed)
             found = names(git.run("diff-files", "--name-only", "-z", "--ignore-submodules=dirty"))
         links = {path for entry in unusual if entry[2:8] == GITLINK for path in [_flag_and_path(entry)[1]]}
         return _Listing(
@@ -299,12 +301,15 @@ class _Capturing:
         found = changes(git, base, tree)
         not_code = self._not_code(place, listing, [change.path for change in found])
         staged = [change for change in found if not_code.has(change.path, is_untracked=False)]
-        known = sizes(git, (change.new_object for change in found))
+        known = sizes(git, (name for change in found for name in (change.old_object, change.new_object)))
         blobs = {change.path: known[change.new_object] for change in found if change.new_object in known}
-        over = too_large(blobs, self._limits)
+        code = [change for change in found if change not in staged]
+        why = too_large(blobs, self._limits) | {change.path: _ABSENT for change in code if not _is_here(change, known)}
         told = {one.path for one in left_out}
-        left_out += [LeftOut(shown(path), why, blobs[path]) for path, why in over.items() if shown(path) not in told]
-        reverted = [*staged, *(change for change in found if change.path in over and change not in staged)]
+        left_out += [
+            LeftOut(shown(path), reason, blobs.get(path, 0)) for path, reason in why.items() if shown(path) not in told
+        ]
+        reverted = [*staged, *(change for change in code if change.path in why)]
         if not reverted:
             return tree, left_out
         set_entries(git, reverted)
@@ -329,7 +334,13 @@ def _gone(root: Path, paths: Sequence[str]) -> set[str]:
 
 def _is_hidden(flag: str, path: Path) -> bool:
     """Whether git does not look at a file that is there: assume-unchanged, or skip-worktree."""
-    return flag.islower() or (flag == "S" and path.exists())
+    return os.path.lexists(path) if flag in "Ss" else flag.islower()
+
+
+def _is_here(change: Change, known: Mapping[str, int]) -> bool:
+    """Whether both contents are in git's objects."""
+    sides = ((change.old_mode, change.old_object), (change.new_mode, change.new_object))
+    return all(name in known for mode, name in sides if mode not in (_NOTHING, GITLINK))
 
 
 def _as_in(git: Git, tree: str, paths: set[str]) -> list[Change]:
@@ -354,6 +365,8 @@ def _unchanged(git: Git, paths: list[str]) -> set[str]:
         return set()
     known = staged_objects(git, paths)
     files = [path for path in paths if path in known and "\n" not in path]
+    if not files:
+        return set()
     feed = "".join(f"{path}\n" for path in files).encode("utf-8", "surrogateescape")
     hashes = text(git.run("hash-object", "--stdin-paths", feed=feed)).split("\n")
     return {path for path, name in zip(files, hashes, strict=True) if known[path] == name}

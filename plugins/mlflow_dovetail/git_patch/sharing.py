@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mlflow_dovetail import redact
 from mlflow_dovetail.git_patch.records import Withheld, shown
-from mlflow_dovetail.git_patch.trees import Change
+from mlflow_dovetail.git_patch.trees import GITLINK, Change
 from mlflow_dovetail.repository import Git
 
 _SECTION = b"diff --git "
-_BINARY = b"GIT binary patch\n"
+_BINARY = b"\nGIT binary patch\n"  # at the begin of a line: content has its mark there
 _HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)")
 UNCHECKED = "not checked for secrets in time"
 
@@ -50,7 +50,7 @@ def preview(patch: Path, longest_bytes: int) -> str:
     for section in _sections(patch):
         head, is_binary, _ = section.partition(_BINARY)
         text = head.decode("utf-8", "replace")
-        told.append(f"{text}(binary, not shown: diff.patch has it)\n" if is_binary else text)
+        told.append(f"{text}\n(binary, not shown: diff.patch has it)\n" if is_binary else text)
         length += len(told[-1])
         if length > longest_bytes:
             return "".join(told)[:longest_bytes] + "\n… (cut: diff.patch has all of it)\n"
@@ -80,8 +80,8 @@ def _judge(git: Git, change: Change, parts: list[bytes], *, is_late: bool) -> Wi
 
 def _contents(git: Git, change: Change) -> Iterator[str]:
     """Both contents of a binary file; UTF-16 as the text that it is."""
-    for name in (change.old_object, change.new_object):
-        if name.strip("0"):
+    for mode, name in ((change.old_mode, change.old_object), (change.new_mode, change.new_object)):
+        if mode != GITLINK and name.strip("0"):
             yield git.run("cat-file", "blob", name).replace(b"\0", b"").decode("utf-8", "replace")
 
 

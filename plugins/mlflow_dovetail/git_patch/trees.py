@@ -16,6 +16,10 @@ _PATCH = (
 )
 _APPLY = ("apply", "--cached", "--binary", "--whitespace=nowarn")
 _APPLY_SETTINGS = ("apply.whitespace=nowarn", "apply.ignoreWhitespace=no")
+_HERE = (
+    *("rev-list", "--no-walk", "--objects", "--no-object-names", "--missing=allow-any", "--ignore-missing"),
+    "--stdin",  # after what it heeds
+)
 GITLINK = "160000"
 _REMOVED = "0" * 6
 
@@ -133,7 +137,11 @@ def sizes(git: Git, objects: Iterable[str]) -> dict[str, int]:
     if not wanted:
         return {}
     feed = "".join(f"{name}\n" for name in wanted).encode()
-    found = (line.split() for line in git.run("cat-file", "--batch-check", feed=feed).decode().splitlines())
+    check = ("cat-file", "--batch-check")
+    (answer,) = git.ask(check, feed=feed)
+    # Of a partial clone, git stops at the first that is not here.
+    output = git.run(*check, feed=git.run(*_HERE, feed=feed)) if answer.cause else answer.output
+    found = (line.split() for line in output.decode().splitlines())
     return {parts[0]: int(parts[2]) for parts in found if len(parts) == 3 and parts[1] == "blob"}
 
 
@@ -143,8 +151,8 @@ def names(output: bytes) -> list[str]:
 
 
 def text(output: bytes) -> str:
-    """One line."""
-    return output.decode("utf-8", "surrogateescape").strip("\n")
+    """Without the end of the last line; a folder's name may end in one too."""
+    return output.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def _change(entry: str, path: str) -> Change:

@@ -193,7 +193,7 @@ def _start(
             start_new_session=True,
         )
     except FileNotFoundError:
-        return GitAnswer(-1, b"", "git is not on PATH")
+        return GitAnswer(-1, b"", "git is not on PATH" if Path(folder).is_dir() else "the folder is gone")
     except OSError as error:
         return GitAnswer(-1, b"", f"git does not start: {error.strerror}")
 
@@ -231,5 +231,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _first_line(errors: bytes) -> str:
+    """What went wrong; a warning only where git says no more."""
     lines = errors.decode("utf-8", "replace").strip().splitlines()
-    return mask_text(lines[0].removeprefix("fatal: ").removeprefix("error: ")) if lines else ""
+    told = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[0] if lines else "")
+    return mask_text(told.removeprefix("fatal: ").removeprefix("error: "))
