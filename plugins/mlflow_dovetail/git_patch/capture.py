@@ -19,12 +19,12 @@ from mlflow_dovetail.git_patch.trees import (
     GITLINK,
     Change,
     changes,
+    empty_tree,
     names,
     set_entries,
     sizes,
     staged_objects,
     text,
-    tree_of,
     with_index,
     with_objects,
     write_tree,
@@ -46,6 +46,7 @@ CAPTURED_FILE = "captured.json"
 # A file with mixed line ends is an error otherwise.
 _KEPT_AS_THEY_ARE = ("core.safecrlf=false",)
 _NOTHING = "000000"
+_DVC_ENDINGS = (b"dvc.yaml", b"dvc.lock", b".dvc")  # of what `is_dvc_file` takes
 _ABSENT = "git does not have what it was before: a partial clone"
 
 
@@ -111,7 +112,9 @@ class _Place:
 
     root: Path
     git_folder: Path
+    objects: Path
     commit: str | None
+    base: str  # the commit's tree; empty where there is no commit
     branch: str | None
     remote: str | None
     filters: frozenset[str]
@@ -124,6 +127,7 @@ class _Listing:
     Args:
         changed: Tracked paths that differ from the index, or are in conflict.
         untracked: Not ignored; a folder when it ends in a slash.
+        has_conflicts: Of a merge.
         submodules: With a work tree.
         dvc_files: Tracked.
         cause: Why untracked files could not be listed.
@@ -131,6 +135,7 @@ class _Listing:
 
     changed: list[str]
     untracked: list[str]
+    has_conflicts: bool
     submodules: list[str]
     dvc_files: list[str]
     cause: str
@@ -192,20 +197,24 @@ class _Capturing:
 
     def _place(self, folder: Path) -> _Place:
         git = Git(folder, deadline=self._deadline)
-        top, inside, head, branch, settings = git.ask(
+        top, inside, objects, head, branch, settings = git.ask(
             ("rev-parse", "--show-toplevel"),
             ("rev-parse", "--absolute-git-dir"),
-            ("rev-parse", "-q", "--verify", "HEAD^{commit}"),
+            ("rev-parse", "--path-format=absolute", "--git-path", "objects"),
+            ("rev-list", "--no-walk", "--format=tree %T", "HEAD", "--"),
             ("symbolic-ref", "-q", "HEAD"),
             SETTINGS_CALL,
         )
-        if top.cause:
-            raise GitFailed("rev-parse", top.cause)
+        if top.cause or objects.cause:
+            raise GitFailed("rev-parse", top.cause or objects.cause)
         known, name = RepositorySettings.parse(settings.output), branch_name(branch.output)
+        commit = dict(line.split(" ") for line in text(head.output).splitlines())
         return _Place(
             root=Path(text(top.output)),
             git_folder=Path(text(inside.output)),
-            commit=text(head.output) or None,
+            objects=Path(text(objects.output)),
+            commit=commit.get("commit"),
+            base=commit.get("tree", ""),
             branch=name,
             remote=known.remote(name),
             filters=known.filters,
@@ -214,9 +223,8 @@ class _Capturing:
     def _prepare(self, place: _Place, own: Path) -> Git:
         """Git with a copy of the index, and with a folder of its own for new objects."""
         git = Git(place.root, deadline=self._deadline, settings=(*_KEPT_AS_THEY_ARE, *git_filters.off(place.filters)))
-        (objects,) = git.run_all(("rev-parse", "--path-format=absolute", "--git-path", "objects"))
         index = own / "index"
-        git = with_index(with_objects(git, own / "objects", Path(text(objects))), index)
+        git = with_index(with_objects(git, own / "objects", place.objects), index)
         try:
             shutil.copy2(place.git_folder / "index", index)  # with its time, by which git knows what it has to look at
         except OSError:
@@ -235,8 +243,9 @@ class _Capturing:
             return self._list(git, place, is_first=False)
         if entries.cause or changed.cause:
             raise GitFailed("diff-files", entries.cause or changed.cause)
-        listed = names(entries.output)
-        unusual = [entry for entry in listed if not entry.startswith(("H 100", "H 120"))]
+        listed = entries.output.split(b"\0")  # as bytes: 50,000 are all looked at, and hardly any is of interest
+        unusual = names(b"\0".join(entry for entry in listed if not entry.startswith((b"H 100", b"H 120"))))
+        may_be_dvc = names(b"\0".join(entry for entry in listed if entry.endswith(_DVC_ENDINGS)))
         hidden = [path for flag, path in map(_flag_and_path, unusual) if _is_hidden(flag, place.root / path)]
         found = names(changed.output)
         if hidden:
@@ -248,8 +257,9 @@ class _Capturing:
         return _Listing(
             changed=list(dict.fromkeys(found)),
             untracked=names(untracked.output),
+            has_conflicts=any(not told.endswith(" 0") for told in (entry.partition("\t")[0] for entry in unusual)),
             submodules=sorted(path for path in links if (place.root / path / ".git").exists()),
-            dvc_files=[path for path in (entry.partition("\t")[2] for entry in listed) if is_dvc_file(path)],
+            dvc_files=[path for _, path in map(_flag_and_path, may_be_dvc) if is_dvc_file(path)],
             cause=untracked.cause,
         )
 
@@ -291,8 +301,10 @@ class _Capturing:
 
     def _settle(self, git: Git, place: _Place, listing: _Listing, left_out: list[LeftOut]) -> tuple[str, list[LeftOut]]:
         """The tree, without what is staged and is no code, or is too large."""
-        base = tree_of(git, place.commit)
-        unmerged = {entry.partition("\t")[2] for entry in names(git.run("ls-files", "-u", "-z"))}
+        base = place.base or empty_tree(git)
+        unmerged = listing.has_conflicts and {
+            entry.partition("\t")[2] for entry in names(git.run("ls-files", "-u", "-z"))
+        }
         if unmerged:  # in conflict, and not taken: as in the commit
             set_entries(git, _as_in(git, base, unmerged))
         tree = write_tree(git)
