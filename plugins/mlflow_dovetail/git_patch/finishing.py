@@ -106,12 +106,16 @@ class _Finishing:
         )  # fmt: skip
         try:
             git = with_index(Git(Path(captured.root), deadline=self._deadline), self._own / "index")
-            theirs = Path(text(git.run("rev-parse", "--path-format=absolute", "--git-path", "objects")))
+            objects, refs = git.run_all(
+                ("rev-parse", "--path-format=absolute", "--git-path", "objects"),
+                ("for-each-ref", "--count=1", "refs/remotes"),
+            )
+            theirs = Path(text(objects))
             git = with_objects(git, self._objects, theirs)
             clean = with_objects(git, self._own / "proof", theirs)
             base = tree_of(git, captured.commit)
             code.patch = self._patch(git, clean, base, captured.commit or "", PATCH_FILE, code.withheld)
-            published = _published(git, captured.commit)
+            published = _published(git, captured.commit) if refs else None
             code.is_published = published is not None and published == captured.commit
             if published and not code.is_published:
                 base = tree_of(git, published)
@@ -125,6 +129,8 @@ class _Finishing:
     def _patch(self, git: Git, clean: Git, base: str, commit: str, name: str, told: list[Withheld]) -> Patch:
         """The patch from `base` that may leave this machine, proved; what may not is added to `told`."""
         tree = self._captured.tree
+        if tree == base:
+            return Patch(commit, tree, is_proved=True)
         full, index = self._own / name, self._own / "proof-index"
         write_patch(git, base, tree, full)
         kept_here = sharing.withheld(git, full, changes(git, base, tree), self._deadline)
@@ -159,7 +165,7 @@ class _Finishing:
 
 def _published(git: Git, commit: str | None) -> str | None:
     """The nearest ancestor of a commit that a remote had when it was last asked."""
-    if not commit or not git.run("for-each-ref", "--count=1", "refs/remotes"):
+    if not commit:
         return None
     listed = text(git.run("rev-list", "--boundary", commit, "--not", "--remotes")).split()
     if not listed:
