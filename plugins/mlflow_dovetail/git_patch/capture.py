@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ from mlflow_dovetail.run_folder import write_whole
 CAPTURED_FILE = "captured.json"
 # A file with mixed line ends is an error otherwise.
 _KEPT_AS_THEY_ARE = ("core.safecrlf=false",)
+# One pack for all: 1,000 files, one an object, take four times as long. An earlier git would make a pack of each.
+_PACKS_SINCE = (2, 37)
+_AS_ONE_PACK = ("core.bigFileThreshold=1", "core.fsync=none")
 _NOTHING = "000000"
 _DVC_ENDINGS = (b"dvc.yaml", b"dvc.lock", b".dvc")  # of what `is_dvc_file` takes
 _ABSENT = "git does not have what it was before: a partial clone"
@@ -115,6 +119,7 @@ class _Place:
     objects: Path
     commit: str | None
     base: str  # the commit's tree; empty where there is no commit
+    packs: bool  # git can put many new objects into one file
     branch: str | None
     remote: str | None
     filters: frozenset[str]
@@ -197,7 +202,8 @@ class _Capturing:
 
     def _place(self, folder: Path) -> _Place:
         git = Git(folder, deadline=self._deadline)
-        top, inside, objects, head, branch, settings = git.ask(
+        version, top, inside, objects, head, branch, settings = git.ask(
+            ("version",),
             ("rev-parse", "--show-toplevel"),
             ("rev-parse", "--absolute-git-dir"),
             ("rev-parse", "--path-format=absolute", "--git-path", "objects"),
@@ -215,6 +221,7 @@ class _Capturing:
             objects=Path(text(objects.output)),
             commit=commit.get("commit"),
             base=commit.get("tree", ""),
+            packs=_version(version.output) >= _PACKS_SINCE,
             branch=name,
             remote=known.remote(name),
             filters=known.filters,
@@ -291,7 +298,8 @@ class _Capturing:
             git.run("update-index", "--force-remove", "-z", "--stdin", feed=feed)
         if plain:
             feed = "".join(f"{path}\0" for path in plain).encode("utf-8", "surrogateescape")
-            git.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", feed=feed)
+            packing = git.given(*_AS_ONE_PACK) if place.packs else git
+            packing.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", feed=feed)
         if filtered.entries:
             git.run("update-index", "--add", "--replace", "-z", "--index-info", feed=filtered.entries)
         left_out = {id(one): one for one in (*over.values(), *filtered.left_out.values())}
@@ -326,6 +334,12 @@ class _Capturing:
             return tree, left_out
         set_entries(git, reverted)
         return write_tree(git), left_out
+
+
+def _version(told: bytes) -> tuple[int, ...]:
+    """Of git; empty where it does not say."""
+    found = re.search(rb"version (\d+)\.(\d+)", told)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _flag_and_path(entry: str) -> tuple[str, str]:
