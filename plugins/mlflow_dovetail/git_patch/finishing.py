@@ -32,6 +32,7 @@ STATE_FILE = "state.json"
 PATCH_FILE = "diff.patch"
 PREVIEW_FILE = "diff.patch.txt"
 PUBLISHED_FILE = "from_published.patch"
+_BINARY = b"GIT binary patch\n"
 _LONGEST_PREVIEW_BYTES = 1 << 20
 # In the recorder, beside the training: for a change of 200 MiB.
 _PATIENCE_SECONDS = 120.0
@@ -113,20 +114,23 @@ class _Finishing:
             theirs = Path(text(objects))
             git = with_objects(git, self._objects, theirs)
             clean = with_objects(git, self._own / "proof", theirs)
+            stocked = with_objects(git, self._own / "proof", theirs, self._objects)
             base = tree_of(git, captured.commit)
-            code.patch = self._patch(git, clean, base, captured.commit or "", PATCH_FILE, code.withheld)
+            code.patch = self._patch(git, clean, stocked, base, captured.commit or "", PATCH_FILE, code.withheld)
             published = _published(git, captured.commit) if refs else None
             code.is_published = published is not None and published == captured.commit
             if published and not code.is_published:
                 base = tree_of(git, published)
-                code.published = self._patch(git, clean, base, published, PUBLISHED_FILE, code.withheld)
+                code.published = self._patch(git, clean, stocked, base, published, PUBLISHED_FILE, code.withheld)
         except (GitFailed, ValueError, FileNotFoundError) as error:
             code.fault = error.cause if isinstance(error, GitFailed) else str(error)
         finally:
             shutil.rmtree(self._own / "proof", ignore_errors=True)
         return code
 
-    def _patch(self, git: Git, clean: Git, base: str, commit: str, name: str, told: list[Withheld]) -> Patch:
+    def _patch(
+        self, git: Git, clean: Git, stocked: Git, base: str, commit: str, name: str, told: list[Withheld]
+    ) -> Patch:
         """The patch from `base` that may leave this machine, proved; what may not is added to `told`."""
         tree = self._captured.tree
         if tree == base:
@@ -144,7 +148,8 @@ class _Finishing:
                 for path in missing
             }
             told += [one for one in rules.values() if one.path not in known]
-        is_whole = applied(clean, base, full, index) == tree
+        prover = stocked if _is_text(full) else clean
+        is_whole = applied(prover, base, full, index) == tree
         if shared == base:
             return Patch(commit, shared, is_proved=is_whole)
         self._target.mkdir(parents=True, exist_ok=True)
@@ -155,12 +160,22 @@ class _Finishing:
             is_proved = is_whole
         else:
             write_patch(git, base, shared, upload)
-            is_proved = is_whole and applied(clean, base, upload, index) == shared
+            is_proved = is_whole and applied(prover, base, upload, index) == shared
         upload.chmod(0o644)
         if name == PATCH_FILE:
             preview = sharing.preview(upload, _LONGEST_PREVIEW_BYTES)
             write_whole(self._target / PREVIEW_FILE, preview.encode("utf-8", "replace"))
         return Patch(commit, shared, f"{self._prefix}/{name}", sha256_of(upload), is_proved)
+
+
+def _is_text(patch: Path) -> bool:
+    """Whether git applies all of a patch line by line, also where it has the result: of a binary part it takes that.
+
+    The result of a patch of text may therefore be among its objects, and need not be written: 1,000 files take longer
+    to write than to make.
+    """
+    with patch.open("rb") as file:
+        return all(line != _BINARY for line in file)
 
 
 def _published(git: Git, commit: str | None) -> str | None:
