@@ -35,7 +35,7 @@ TABLE = {
     "context": room(2),
     "journal": room(2, "msgspec", "filelock"),
     "git_patch": room(2, "msgspec"),
-    "dvc_link": room(2, "dvc", "mlflow"),
+    "dvc_link": room(2, "dvc", "mlflow", "msgspec"),
     "system_metrics": room(2, "pynvml", "psutil"),
     "prediction_tables": room(2, "pyarrow", "PIL"),
     "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml"),
