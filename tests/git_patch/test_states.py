@@ -172,13 +172,14 @@ def test_line_ends_are_kept_as_git_would(
     git("add", ".")
     git("commit", "--quiet", "-m", "text")
     git("config", "--global", "core.autocrlf", setting)
+    git("config", "--global", "core.safecrlf", "true")
     (repo / "kept.txt").write_bytes(b"one\r\ntwo\r\n")
     (repo / "edited.txt").write_bytes(b"one\r\nthree\r\n")
-    (repo / "new.txt").write_bytes(b"new\r\n")
+    (repo / "new.txt").write_bytes(b"new\r\nmixed\n")
     before = everything(repo)
     kept = keep(repo)
     assert (everything(repo), kept.state.verdict) == (before, "exact")
-    assert kept.state.repositories[0].tree == added(repo, tmp_path)
+    assert kept.state.repositories[0].tree == added(repo, tmp_path, "-c", "core.safecrlf=false")
     assert b"kept.txt" not in kept.patch.read_bytes()
     git("config", "--global", "--unset", "core.autocrlf")
     again = restored(repo, kept.state.repositories[0].commit, kept.patch)
@@ -191,10 +192,11 @@ def test_without_git_the_verdict_says_so(repo: Path, keep: Keep, monkeypatch: py
     assert kept.state.verdict == "none: git is not on PATH; what ran is kept: code/train.py"
 
 
-def test_a_bare_repository_has_no_work_tree(tmp_path: Path, git: Git, keep: Keep):
+def test_without_a_work_tree_the_verdict_says_so(tmp_path: Path, git: Git, keep: Keep):
     git("init", "--quiet", "--bare", str(tmp_path / "bare.git"))
     assert keep(tmp_path / "bare.git").state.verdict == "none: this operation must be run in a work tree"
     assert keep(tmp_path).state.verdict == "none: the working directory is in no git repository"
+    assert keep(tmp_path / "gone").state.verdict == "none: the folder is gone"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a folder away")
