@@ -14,6 +14,7 @@ FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"`python (tests/benchmarks/\w+\.py)([^`]*)`", FIGURES)
 SMALLEST = {
     "bake": ["1"],
+    "code_capture": ["--files", "100", "--rounds", "1"],
     "import_time": ["--runs", "1"],
     "log_metrics": [
         *("--peers", "dovetail-sqlite", "wandb", "--metrics", "10", "--steps", "20"),
