@@ -342,3 +342,11 @@ def test_a_secret_that_is_removed_does_not_leave_either(repo: Path, git: Git, ke
     assert [one.path for one in kept.state.repositories[0].withheld] == ["cleaned.py", "gone.py"]
     assert TOKEN not in kept.patch.read_text()
     assert "+print(2)" in kept.patch.read_text()
+
+
+def test_code_that_quotes_a_binary_patch_is_text(repo: Path, keep: Keep):
+    (repo / "train.py").write_text(f'HEAD = """\nGIT binary patch\n"""\nKEY = "{TOKEN}"\n')
+    (repo / "quote.py").write_text('HEAD = """\nGIT binary patch\n"""\nrest = 1\n')
+    kept = keep(repo)
+    assert kept.state.verdict == "exact here, redacted elsewhere: train.py (GitHub token, line 4)"
+    assert "+rest = 1" in (kept.uploaded / "diff.patch.txt").read_text()

@@ -39,7 +39,7 @@ def comes_back(root: Path, keep: Keep, restored: Restored) -> None:
     kept = keep(root)
     assert everything(root) == before
     assert kept.state.verdict == "exact"
-    code = kept.state.repositories[0]
+    (code,) = kept.state.repositories
     again = restored(root, code.commit, kept.patch)
     assert call("-C", str(again), "write-tree") == code.tree
     assert files(again) == files(root)
@@ -89,6 +89,15 @@ def skipped(root: Path, git: Git) -> None:
     assert git("ls-files", "-v", "train.py") == "S train.py"
 
 
+def without_its_submodules(root: Path, git: Git) -> None:
+    """The folder of one is empty: git would find the outer repository there."""
+    git("clone", "--quiet", str(root), "library")
+    git("-c", "advice.addEmbeddedRepo=false", "add", "library")
+    git("commit", "--quiet", "-m", "library")
+    shutil.rmtree(root / "library")
+    (root / "library").mkdir()
+
+
 def sha256(root: Path, git: Git) -> None:
     shutil.rmtree(root / ".git")
     git("init", "--quiet", "--object-format=sha256")
@@ -106,7 +115,19 @@ def without_an_index(root: Path, git: Git) -> None:
     (root / ".git/index").unlink()
 
 
-STATES = [shallow, detached, rebasing, locked, separate, split, skipped, sha256, oddly_named, without_an_index]
+STATES = [
+    shallow,
+    detached,
+    rebasing,
+    locked,
+    separate,
+    split,
+    skipped,
+    without_its_submodules,
+    sha256,
+    oddly_named,
+    without_an_index,
+]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
