@@ -396,3 +396,39 @@ def test_mlflows_global_state_is_left_alone(run_store: RunStore, run: Run):
     run_store.log_params(run.run_id, {"lr": "0.1"})
     assert mlflow.get_tracking_uri() == before != run_store.uri
     assert mlflow.active_run() is None
+
+
+def test_runs_are_found_by_what_is_within_a_tag(run_store: RunStore):
+    first, second = (run_store.create_run(uuid.uuid4().hex, name=name) for name in ("first", "second"))
+    md5 = uuid.uuid4().hex
+    run_store.set_tags(first.run_id, {"data": f'{{"a%b_c": "{md5}.dir"}}'})
+    run_store.set_tags(second.run_id, {"data": f'{{"aXbXc": "{md5.upper()}"}}'})
+    assert [run.name for run in run_store.search("data", md5, within=True)] == ["first"]
+    assert [run.name for run in run_store.search("data", f'a%b_c": "{md5}', within=True)] == ["first"]
+    assert run_store.search("data", md5) == []
+
+
+def test_a_run_has_no_registered_model_and_an_unknown_one_is_an_error(run_store: RunStore):
+    run = run_store.create_run(uuid.uuid4().hex)
+    assert run_store.models_of(run.run_id) == []
+    for text in ("models:/nothing/1", "models:/nothing@best", "models:/nothing", "models:/"):
+        with pytest.raises(RunNotFound):
+            run_store.find_run(text)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "http"])
+def test_a_registered_model_leads_to_its_run_and_back(kind: str, request: pytest.FixtureRequest):
+    uri = f"sqlite:///{request.getfixturevalue('database')}" if kind == "sqlite" else request.getfixturevalue("server")
+    with store.open(uri, f"models {uuid.uuid4().hex[:8]}") as opened:
+        run = opened.create_run(new_token(), name="registered")
+        client = MlflowClient(uri)
+        name = f"digits {uuid.uuid4().hex[:8]}"
+        client.create_registered_model(name)
+        client.create_model_version(name, "s3://bucket/model", run.run_id)
+        client.create_model_version(name, "s3://bucket/model")
+        client.set_registered_model_alias(name, "best", "1")
+        assert opened.models_of(run.run_id) == [f"{name}/1"]
+        for text in (f"models:/{name}/1", f"models:/{name}@best"):
+            assert opened.find_run(text).run_id == run.run_id
+        with pytest.raises(RunNotFound, match="made by no run"):
+            opened.find_run(f"models:/{name}/2")

@@ -55,14 +55,21 @@ class RunStore(Protocol):
 
         Args:
             text: A run id or token, or the beginning of one; or a run name that is unique in the store's
-                experiment (in all experiments when the store is bound to none).
+                experiment (in all experiments when the store is bound to none); or a registered model,
+                `models:/name@alias` or `models:/name/version`, which means the run that it was made from.
 
         Raises:
             RunNotFound: None or several. Up to five candidates are named.
         """
 
-    def search(self, tag: str, value: str) -> list[Run]:
-        """All runs, in any experiment, that have this tag with this value; the oldest first."""
+    def search(self, tag: str, value: str, *, within: bool = False) -> list[Run]:
+        """All runs, in any experiment, that have this tag with this value, or with the value in it; the oldest first.
+
+        Letters count as they are written.
+        """
+
+    def models_of(self, run_id: str) -> list[str]:
+        """The registered models that were made from this run, each `name/version`; the oldest first."""
 
     def metric_history(self, run_id: str, key: str) -> list[MetricPoint]:
         """Every point of one metric, by step and time; empty when there is none."""

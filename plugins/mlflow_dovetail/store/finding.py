@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from mlflow_dovetail.errors import RunNotFound
 from mlflow_dovetail.records import Run
 
+MODELS = "models:/"
 _CANDIDATES_SHOWN = 5
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -15,6 +16,33 @@ _HEX = re.compile(r"[0-9a-f]+")
 def is_id_prefix(text: str) -> bool:
     """Whether `text` could begin a run id or a token: both are hex digits."""
     return bool(_HEX.fullmatch(text))
+
+
+def model_of(uri: str) -> tuple[str, str, str]:
+    """Name, version and alias of `models:/name/version` or `models:/name@alias`; version or alias is empty.
+
+    Raises:
+        RunNotFound: It is neither.
+    """
+    path = uri.removeprefix(MODELS)
+    name, _, alias = path.rpartition("@")
+    if name and alias:
+        return name, "", alias
+    name, _, version = path.rpartition("/")
+    if not name or not version.isdigit():
+        raise RunNotFound(
+            f"{uri!r} names no registered model.",
+            "It has neither a version nor an alias.",
+            "Write models:/name/version or models:/name@alias.",
+        )
+    return name, version, ""
+
+
+def made_by_no_run(uri: str) -> RunNotFound:
+    """The error of a model that was registered from elsewhere."""
+    return RunNotFound(
+        f"No run answers to {uri!r}.", "The model was made by no run.", "Ask who registered it where it comes from."
+    )
 
 
 def the_only_one(text: str, candidates: Iterable[Run]) -> Run:

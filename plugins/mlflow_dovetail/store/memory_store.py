@@ -88,10 +88,15 @@ class MemoryStore:
         with self._lock:
             return the_only_one(text, [entry.run for entry in self._entries.values() if _answers(entry.run, text)])
 
-    def search(self, tag: str, value: str) -> list[Run]:
+    def search(self, tag: str, value: str, *, within: bool = False) -> list[Run]:
         with self._lock:
-            runs = [entry.run for entry in self._entries.values() if entry.run.tags.get(tag) == value]
+            tagged = [entry.run for entry in self._entries.values() if tag in entry.run.tags]
+        runs = [run for run in tagged if run.tags[tag] == value or (within and value in run.tags[tag])]
         return sorted(runs, key=lambda run: run.start_time_ms)
+
+    def models_of(self, run_id: str) -> list[str]:
+        with self._entry(run_id):
+            return []  # it has no registry
 
     def metric_history(self, run_id: str, key: str) -> list[MetricPoint]:
         with self._entry(run_id) as entry:

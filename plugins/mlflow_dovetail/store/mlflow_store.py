@@ -16,7 +16,7 @@ from mlflow_dovetail.records import Artifact, DatasetInput, MetricPoint, Run, Ru
 from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.store import entities
 from mlflow_dovetail.store.asking import TIMEOUT_SECONDS, UPLOAD_TIMEOUT_SECONDS, asking
-from mlflow_dovetail.store.finding import is_id_prefix, the_only_one
+from mlflow_dovetail.store.finding import MODELS, is_id_prefix, made_by_no_run, model_of, the_only_one
 from mlflow_dovetail.store.limits import batches, cut_params, cut_tags, no_such_artifact, require_file
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class MlflowStore:
             return entities.to_record(run, self._experiment_name(run.info.experiment_id))
 
     def find_run(self, text: str) -> Run:
+        if text.startswith(MODELS):
+            return self._run_of_model(text)
         filters = [f"attributes.run_name = {entities.quoted(text)}"]
         candidates = self._search(filters[0], [self._experiment_id] if self._experiment_id else None, 6)
         if is_id_prefix(text):
@@ -98,8 +100,17 @@ class MlflowStore:
         found = the_only_one(text, candidates)
         return self.get_run(found.run_id)
 
-    def search(self, tag: str, value: str) -> list[Run]:
-        return self._search(f"tags.`{tag}` = {entities.quoted(value)}")
+    def search(self, tag: str, value: str, *, within: bool = False) -> list[Run]:
+        if not within:
+            return self._search(f"tags.`{tag}` = {entities.quoted(value)}")
+        # MLflow's LIKE has no escape for its own signs, and not every database's tells letters apart.
+        signs = "".join("_" if char in "%_\\'\"" else char for char in value)
+        return [run for run in self._search(f"tags.`{tag}` LIKE '%{signs}%'") if value in run.tags.get(tag, "")]
+
+    def models_of(self, run_id: str) -> list[str]:
+        with self._asking(f"Cannot list the models of the run {run_id}"):
+            found = self._client.search_model_versions(f"run_id = {entities.quoted(run_id)}")
+        return [f"{one.name}/{one.version}" for one in sorted(found, key=lambda one: int(one.creation_timestamp or 0))]
 
     def metric_history(self, run_id: str, key: str) -> list[MetricPoint]:
         with self._asking(f"Cannot read the metric {key!r} of the run {run_id}"):
@@ -182,6 +193,17 @@ class MlflowStore:
         with self._asking(f"Cannot create a run in the experiment {self._experiment!r}", retries=0), _own_chance():
             run = self._client.create_run(str(self._experiment_id), start, tags, name)
         return entities.to_record(run, self._experiment or "")
+
+    def _run_of_model(self, uri: str) -> Run:
+        name, version, alias = model_of(uri)
+        with self._asking(f"Cannot find the registered model {uri}"):
+            if alias:
+                found = self._client.get_model_version_by_alias(name, alias)
+            else:
+                found = self._client.get_model_version(name, version)
+        if not found.run_id:
+            raise made_by_no_run(uri)
+        return self.get_run(found.run_id)
 
     def _first_with(self, token: str) -> Run | None:
         where = f"tags.`{names.TAG_TOKEN}` = {entities.quoted(token)}"
