@@ -18,7 +18,7 @@ import pytest
 from context.conftest import Git
 from git_patch.conftest import CAPTURE, Kept, call, edit, everything, files
 
-from mlflow_dovetail.git_patch import Limits, capture
+from mlflow_dovetail.git_patch import Limits, capture, finish
 
 Keep = Callable[..., Kept]
 Restored = Callable[..., Path]
@@ -267,6 +267,9 @@ def test_a_huge_new_file_is_not_read_while_the_run_starts(repo: Path, keep: Keep
         ("huge.bin", "over 20 MiB", 1 << 30)
     ]
     assert sum(path.stat().st_size for path in (tmp_path / "own").rglob("*")) < 1 << 20
+    (repo / "huge.bin").write_text("another")  # a hash of what it is now would name what the run had not
+    state = finish(told, tmp_path / "own", tmp_path / "code", "code")
+    assert state.verdict == "partial: huge.bin (over 20 MiB)"
 
 
 def bytes_read() -> int:
