@@ -287,7 +287,7 @@ def storage(tmp_path: Path) -> Iterator[None]:
 
 
 @settings(
-    max_examples=int(MORE or 80),
+    max_examples=int(MORE or 60),
     derandomize=not MORE,
     database=None,
     deadline=None,
