@@ -204,16 +204,8 @@ class DovetailLogger(MLFlowLogger):
 
     @rank_zero_only
     def write_link(self, directory: str | Path) -> Path:
-        """Write `mlflow_run.json`, the file by which DVC and every later stage know the run.
-
-        The address of a database in the project is relative to it, as the file is committed and cloned.
-        """
-        path = Path(directory) / names.RUN_LINK_FILE
-        root = f"sqlite:///{store.project_root().as_posix()}/"
-        uri = redact.strip_url_credentials(self._tracking_uri).replace(root, "sqlite:///")
-        link = {"run_id": self.run_id, "store": uri, "token": self.token}
-        path.write_text(json.dumps(link, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        return path
+        """Write `mlflow_run.json`, by which DVC and every later stage know the run; see `Run.write_link`."""
+        return self.run.write_link(directory)
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:

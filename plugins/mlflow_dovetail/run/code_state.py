@@ -129,10 +129,15 @@ def _finish(folder: RunFolder, into: Path) -> None:
     git_patch.tidy(captured, into)
 
 
+def working_folder() -> Path:
+    """Where the program was started: Hydra may have changed the directory since."""
+    hydra = _hydra()
+    return Path(hydra.runtime.cwd) if hydra else Path.cwd()
+
+
 def _folders(script: Path | None) -> Iterator[Path]:
     """Where the code may be: where the program was started, else where it lies."""
-    hydra = _hydra()
-    yield Path(hydra.runtime.cwd) if hydra else Path.cwd()
+    yield working_folder()
     if script is not None:
         yield script.parent
 

@@ -88,6 +88,7 @@ def run_command(
         StoreUnavailable: A local database cannot be made or read.
         StoreRefused: The experiment has been deleted.
         RunFolderInvalid: No folder can be written.
+        InputsChanged: The command is a DVC stage, and its inputs were edited while it ran.
     """
     if shutil.which(command[0]) is None and not Path(command[0]).exists():
         raise CannotStart(command[0], OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
@@ -102,6 +103,8 @@ def run_command(
         ):
             passing.pump(child.has_ended)
             code = child.wait()
+        if code == 0 and not child.received:
+            _write_link(run)
     except CannotStart as error:
         run.end("FAILED", f"cannot start: {error.why.rstrip('.')}")
         run.close()
@@ -194,6 +197,13 @@ def _open(command: Sequence[str], run_name: str | None, experiment: str, uri: st
 
     wanted = context.seal({names.TAG_COMMAND: redact.mask_command(command)})
     return Run(open_new(uri, experiment, None, run_name, resolve_tags(wanted)), _script(command))
+
+
+def _write_link(run: Run) -> None:
+    """Write the link file of the DVC stage that runs here, unless the command has done that."""
+    path = run.link_path
+    if path and not (path.exists() and path.stat().st_mtime * 1000 >= run.opened_info.start_time):
+        run.write_link(path.parent)
 
 
 def _script(command: Sequence[str]) -> Path | None:

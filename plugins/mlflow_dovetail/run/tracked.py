@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from mlflow_dovetail import names, redact
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries
-from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
 from mlflow_dovetail.run.code_state import CodeCapture
 from mlflow_dovetail.run.console import ConsoleTee
+from mlflow_dovetail.run.data_state import DataCapture
 from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
 from mlflow_dovetail.run.kept_files import KeptFiles
-from mlflow_dovetail.run.open_runs import OPEN_RUNS
+from mlflow_dovetail.run.open_runs import register
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
 
@@ -35,7 +35,6 @@ log = logging.getLogger("mlflow_dovetail")
 
 _LOOK_EVERY_MS = 10_000
 TAG_LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
-_LARGEST_STEP = (1 << 63) - 1
 
 
 class Run:
@@ -50,11 +49,12 @@ class Run:
     """
 
     def __init__(self, opening: Opening, script: Path | None = None) -> None:
-        self._code = CodeCapture(opening, script)
-        self._code.start()  # before anyone edits a file
+        # Before anyone edits a file.
+        self._code, self._data = CodeCapture(opening, script), DataCapture(opening)
+        self._data.start()
+        self._code.start()
         self._opening = opening
         self._writer: JournalWriter = opening.writer
-        self._tracking_uri = opening.tracking_uri
         self._run_id = opening.stored.run_id if opening.stored else ""
         self._known: set[str] = set()
         self._files = KeptFiles(opening.folder, opening.writer.number)
@@ -82,7 +82,7 @@ class Run:
     def run_id(self) -> str:
         """MLflow's id; the token while no store has answered."""
         if not self._run_id and not is_offline():
-            self._run_id = Progress.load(self._opening.folder, self._tracking_uri).run_id
+            self._run_id = Progress.load(self._opening.folder, self._opening.tracking_uri).run_id
             if self._run_id:
                 self._register()
         return self._run_id or self.token
@@ -100,7 +100,7 @@ class Run:
     @property
     def tracking_uri(self) -> str:
         """Of the store that the run goes to."""
-        return self._tracking_uri
+        return self._opening.tracking_uri
 
     @property
     def is_offline(self) -> bool:
@@ -133,7 +133,7 @@ class Run:
         """MLflow's client; what is logged to this run through it goes to the journal."""
         from mlflow_dovetail.run.client import JournalClient
 
-        return JournalClient(self._tracking_uri, is_offline=self.is_offline)
+        return JournalClient(self._opening.tracking_uri, is_offline=self.is_offline)
 
     def log_metric(self, key: str, value: float, step: int | None = None) -> None:
         """Log one value; step 0 when left out, as in MLflow."""
@@ -157,7 +157,7 @@ class Run:
                 break
         if not self._known.issuperset(metrics):
             metrics = self._learn(metrics)
-        if step.__class__ is not int or not -_LARGEST_STEP <= step <= _LARGEST_STEP:
+        if step.__class__ is not int or not -values.LARGEST_STEP <= step <= values.LARGEST_STEP:
             step = self._as_step(step)
         if time_ms is not None:
             self._append(entries.Metrics(int(time_ms), step, dict(metrics)))
@@ -256,10 +256,7 @@ class Run:
 
     def log_figure(self, figure: Any, name: str, step: int | None = None) -> None:
         """Keep a matplotlib or plotly figure; `name` gets the step, and an ending when it has none."""
-        path = Path(name)
-        ending = path.suffix or (".html" if type(figure).__module__.startswith("plotly") else ".png")
-        stem = path.with_suffix("").as_posix() + ("" if step is None else f"-{step:08d}")
-        self.client.log_figure(self.run_id, figure, f"{names.ARTIFACT_FIGURES}/{stem}{ending}")
+        self.client.log_figure(self.run_id, figure, values.figure_path(figure, name, step))
 
     def log_checkpoint(self, path: Path, name: str) -> None:
         """Keep a checkpoint as `checkpoints/<name>`, whose file the recorder copies, in no time here."""
@@ -268,6 +265,24 @@ class Run:
     def monitor(self, key: str, mode: str) -> None:
         """Say whether less ("min") or more ("max") of a metric is better: `best/<key>` is then kept."""
         self._append(entries.Monitor(clock_ms(), key, "min" if mode == "min" else "max"))
+
+    def write_link(self, directory: str | Path = ".") -> Path:
+        """Write `mlflow_run.json`, by which DVC, and every revision that has the run's result, know the run.
+
+        In a DVC stage, list it under `metrics`, and write it last: the stage's inputs are identified once more.
+
+        Raises:
+            InputsChanged: The stage's inputs were edited while it ran; nothing is written. `DOVETAIL_CHANGED_INPUTS`
+                set to "warn" makes that a warning.
+        """
+        path, token = self._data.write_link(Path(directory), self.run_id)
+        self.set_tag(names.TAG_DVC_LINK, token)
+        return path
+
+    @property
+    def link_path(self) -> Path | None:
+        """Where the DVC stage that runs here has its `mlflow_run.json`; None where it lists none."""
+        return self._data.link_path()
 
     def end(self, status: RunStatus = "FINISHED", cause: str = "") -> None:
         """Say how the run ended, and wait for the store, 10 s at most. More may be logged afterwards.
@@ -303,6 +318,7 @@ class Run:
         if not self._has_ended:
             self.say_ending(self._error)
         self._code.wait()
+        self._data.wait()
         WATCH.remove(self)
         self._tee.stop()
         for fault, count in self._tee.faults.items():
@@ -338,23 +354,15 @@ class Run:
         return kept
 
     def _as_step(self, step: Any) -> int:
-        """The step as an integer that every store takes; 0 for one that is none."""
-        try:
-            number = 0 if step is None else int(step)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            self._trouble("a step is no integer, and step 0 is taken", f"It is {step!r:.80}.")
-            return 0
-        if abs(number) > _LARGEST_STEP:
-            self._trouble("a step is no 64-bit integer, and the nearest is taken", f"It is {number:.3e}.")
-        return max(-_LARGEST_STEP, min(_LARGEST_STEP, number))
+        number, fault = values.as_step(step)
+        if fault:
+            self._trouble(fault, f"It is {step!r:.80}.")
+        return number
 
     def _learn(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look once at each name."""
         named = {str(key): value for key, value in metrics.items()}
-        for key in named.keys() - self._known:
-            stored = metric_name(key)
-            if stored != key:
-                log.warning("MLflow does not take the metric name %r; it is stored as %r or near it.", key, stored)
+        values.tell_renamed(named.keys() - self._known)
         self._known |= named.keys()
         return named
 
@@ -389,8 +397,4 @@ class Run:
             self._trouble(cause, "The run is sent at its end.")
 
     def _register(self, *, is_open: bool = True) -> None:
-        for name in filter(None, (self._run_id, self.token)):
-            if is_open:
-                OPEN_RUNS.setdefault(name, self)  # who tracks an open run takes nothing from it
-            elif OPEN_RUNS.get(name) is self:
-                del OPEN_RUNS[name]
+        register(self, (self._run_id, self.token), is_open=is_open)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from mlflow_dovetail import redact
+from mlflow_dovetail import names, redact
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.journal.stored_names import metric_name
 from mlflow_dovetail.records import RunStatus
 
 log = logging.getLogger(__name__)
+
+LARGEST_STEP = (1 << 63) - 1
 
 
 def scalars(metrics: Mapping[Any, Any]) -> tuple[dict[str, float], list[str]]:
@@ -89,3 +92,29 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{key}.")
         else:
             yield key, value
+
+
+def as_step(step: Any) -> tuple[int, str]:
+    """A step as an integer that every store takes, 0 for one that is none; and what was wrong with it."""
+    try:
+        number = 0 if step is None else int(step)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return 0, "a step is no integer, and step 0 is taken"
+    nearest = max(-LARGEST_STEP, min(LARGEST_STEP, number))
+    return nearest, "" if nearest == number else "a step is no 64-bit integer, and the nearest is taken"
+
+
+def figure_path(figure: Any, name: str, step: int | None) -> str:
+    """Where a figure is among the artifacts."""
+    path = Path(name)
+    ending = path.suffix or (".html" if type(figure).__module__.startswith("plotly") else ".png")
+    stem = path.with_suffix("").as_posix() + ("" if step is None else f"-{step:08d}")
+    return f"{names.ARTIFACT_FIGURES}/{stem}{ending}"
+
+
+def tell_renamed(keys: Iterable[str]) -> None:
+    """Warn of metric names that MLflow does not take."""
+    for key in keys:
+        stored = metric_name(key)
+        if stored != key:
+            log.warning("MLflow does not take the metric name %r; it is stored as %r or near it.", key, stored)
