@@ -88,6 +88,23 @@ def lightning_callbacks() -> list[Any]:
         return []
 
 
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
+    """`DvcDatasetSource`, MLflow's dataset source for data that DVC has.
+
+    MLflow loads it inside `import mlflow`, and it is a subclass of MLflow's: it comes from its module when MLflow asks.
+
+    Raises:
+        AttributeError: It cannot be had, whatever the cause: MLflow warns, and goes on without it.
+    """
+    if name != "DvcDatasetSource":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from mlflow_dovetail.dvc_link.dataset_source import DvcDatasetSource
+    except Exception as error:
+        raise AttributeError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+    return DvcDatasetSource
+
+
 def _read_tags() -> _Reading:
     readings = [_attempt(partial(_read_part, number)) for number in range(_PARTS)]
     tags = {key: value for part, _ in readings for key, value in part.items()}

@@ -125,7 +125,7 @@ def dataset_input(
     """
     if folder is None:
         folder = posixpath.dirname(stage.rpartition(":")[0])
-    path = posixpath.normpath(posixpath.join(folder, item.path))
+    path = item.path if "://" in item.path else posixpath.normpath(posixpath.join(folder, item.path))
     if not item.digest:
         raise DovetailError(
             f"Cannot name {path} by its content.", "It has no hash: nothing is there.", "Make it, or leave it out."
