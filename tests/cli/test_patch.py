@@ -7,8 +7,10 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ import pytest
 from store.conftest import server  # noqa: F401 - fixture
 
 from mlflow_dovetail import store
-from mlflow_dovetail.cli import main
+from mlflow_dovetail.cli import main, tell
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.run_folder import RunFolder
 
 TOKEN = "ghp_" + "a1B2" * 9
 NOT_INHERITED = ("MLFLOW_", "DOVETAIL_", "DVC_", "GIT_")
@@ -180,7 +184,8 @@ def test_verify_proves_it_here_and_touches_nothing(project: Project):
     assert told["repositories"] == [
         {"path": "", "commit": commit, "tree": tags["dovetail.code.tree"], "is_exact": True}
     ]
-    assert {path: path.read_bytes() for path in before if path.exists()} == before
+    after = {path for path in project.root.rglob("*") if path.is_file() and ".dovetail" not in str(path)}
+    assert {path: path.read_bytes() for path in after} == before
 
 
 def test_apply_brings_the_changes_into_this_work_tree(project: Project):
@@ -237,7 +242,8 @@ def test_a_run_that_no_store_has_is_restored_by_its_token(project: Project, tmp_
     done = project.dovetail("restore", "offline", str(tmp_path / "again"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again/new.py").read_text() == "new = 3\n"
-    token = next(path.parent.name for path in (project.root / ".dovetail/runs").glob("*/said") if done)
+    folders = RunFolder.all_under(project.root)
+    (token,) = [folder.token for folder in folders if folder.describe().name == "offline"]
     assert project.dovetail("patch", "verify", token[:10]).returncode == 0
 
 
@@ -280,3 +286,42 @@ def test_a_run_without_code_says_so(project: Project, tmp_path: Path):
 def test_the_run_page_has_the_verdict(project: Project):
     page = project.dovetail("show", "secret").stdout
     assert "verdict  exact here, redacted elsewhere: keys.py (GitHub token, line 1)" in page
+
+
+def test_what_others_have_written_reaches_no_terminal_as_it_is(capsys: pytest.CaptureFixture[str]):
+    tell(DovetailError("\033]0;title\a", "why\033[2J", "remedy\nin two lines"))
+    told = capsys.readouterr().err
+    assert "\033" not in told and "\a" not in told
+    assert "\\x1b]0;title" in told and "in two lines" in told
+
+
+def test_a_restore_that_is_stopped_leaves_nothing(project: Project, tmp_path: Path):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    git = shutil.which("git")
+    (slow / "git").write_text(
+        f'#!/bin/sh\ncase "$*" in *checkout-index*) touch {slow}/there; sleep 20;; esac\nexec {git} "$@"\n'
+    )
+    (slow / "git").chmod(0o755)
+    before = project.git("worktree", "list")
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow_dovetail", "restore", "plain", str(tmp_path / "again")],
+            cwd=project.root,
+            env={**project.environment, "PATH": f"{slow}:{os.environ['PATH']}"},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not (slow / "there").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert not (tmp_path / "again").exists()
+        assert project.git("worktree", "list") == before
+        (slow / "there").unlink()
+
+
+def test_stat_goes_with_show(project: Project):
+    assert project.dovetail("patch", "verify", "plain", "--stat").returncode == 2

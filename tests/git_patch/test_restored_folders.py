@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from context.conftest import Git
 from git_patch.conftest import Kept, call, everything, files
 from git_patch.test_restoring import TOKEN, Keep, edit_everything
 
-from mlflow_dovetail.git_patch import CannotRestore, Code, Fetch, Patch, Proof, apply, restore, verify
+from mlflow_dovetail.git_patch import CannotRestore, Code, Fetch, Patch, Proof, apply, restore, stat, verify
 
 Again = Callable[..., list[Proof]]
 
@@ -225,7 +225,6 @@ def test_applying_changes_files_and_not_the_index(repo: Path, git: Git, keep: Ke
     git("reset", "--quiet", "--hard")
     git("clean", "--quiet", "-ffd")
     index = git("ls-files", "-s")
-    os.chdir(repo / ".git/..")
     (proof,) = apply(kept.state, repo, fetch_of(kept))
     assert (files(repo), proof.is_exact, git("ls-files", "-s")) == (before, True, index)
 
@@ -241,3 +240,79 @@ def test_applying_is_all_or_nothing(repo: Path, git: Git, keep: Keep):
         apply(kept.state, repo, fetch_of(kept))
     assert "train.py" in raised.value.why
     assert everything(repo) == before
+
+
+def test_in_a_repositorys_own_folder_nothing_is_applied(repo: Path, git: Git, keep: Keep, tmp_path: Path):
+    (repo / "hooks").mkdir()
+    (repo / "hooks/post-update").write_text("#!/bin/sh\n")
+    kept = keep(repo)
+    git("clone", "--quiet", "--bare", str(repo), str(tmp_path / "bare.git"))
+    for folder in (tmp_path / "bare.git", repo / ".git"):
+        with pytest.raises(CannotRestore, match="Cannot apply the patch here"):
+            apply(kept.state, folder, fetch_of(kept))
+        assert not (folder / "hooks/post-update").exists()
+    assert verify(kept.state, tmp_path / "bare.git", fetch_of(kept))[0].is_exact
+    assert restored(kept, tmp_path / "bare.git", tmp_path / "again")[0].is_exact
+
+
+def test_after_an_error_the_folder_is_as_it_was(repo: Path, keep: Keep, tmp_path: Path):
+    (repo / "train.py").write_text("print(2)\n")
+    kept = keep(repo)
+    kept.patch.write_text("no patch\n")
+    (tmp_path / "empty").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("empty")
+    for target in (tmp_path / "link", tmp_path / "made/for/it"):
+        with pytest.raises(CannotRestore, match="patch does not apply to"):
+            restored(kept, repo, target)
+    assert (tmp_path / "link").is_symlink() and not any((tmp_path / "empty").iterdir())
+    assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "made").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotRestore, match="Cannot restore into"):
+        restored(kept, repo, tmp_path / "file/below")
+
+
+def test_a_worktree_whose_folder_is_gone_is_not_taken_from_git(repo: Path, git: Git, keep: Keep, tmp_path: Path):
+    kept = keep(repo)
+    restored(kept, repo, tmp_path / "again")
+    shutil.rmtree(tmp_path / "again")
+    for _ in range(2):
+        with pytest.raises(CannotRestore, match="still has a worktree there") as raised:
+            restored(kept, repo, tmp_path / "again")
+        assert "git worktree prune" in raised.value.remedy
+    git("worktree", "prune")
+    assert restored(kept, repo, tmp_path / "again")[0].is_exact
+
+
+def test_without_git_or_its_trust_it_says_so(repo: Path, keep: Keep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    kept = keep(repo)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for act in (verify, apply):
+        with pytest.raises(CannotRestore, match="git is not on PATH"):
+            act(kept.state, repo, fetch_of(kept))
+
+
+def test_a_commit_that_only_a_fork_has_is_cloned_from_there(repo: Path, git: Git, keep: Keep, tmp_path: Path):
+    for name in ("origin", "fork"):
+        git("init", "--quiet", "--bare", str(tmp_path / f"{name}.git"))
+    git("remote", "add", "origin", "../origin.git")  # relative to the repository
+    git("remote", "add", "fork", "../fork.git")
+    git("push", "--quiet", "origin", "main")
+    (repo / "mine.py").write_text("mine = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "mine")
+    git("push", "--quiet", "fork", "main")
+    (repo / "mine.py").write_text("mine = 2\n")
+    kept = keep(repo)
+    (tmp_path / "nowhere/below").mkdir(parents=True)
+    (proof,) = restored(kept, tmp_path / "nowhere/below", tmp_path / "again")
+    assert proof.is_exact and (tmp_path / "again/mine.py").read_text() == "mine = 2\n"
+    assert kept.state.repositories[0].remote == str(tmp_path / "fork.git")
+
+
+def test_counting_changes_does_not_depend_on_where_one_stands(repo: Path, keep: Keep, monkeypatch: pytest.MonkeyPatch):
+    (repo / "sub").mkdir()
+    (repo / "train.py").write_text("print(2)\n")
+    kept = keep(repo)
+    monkeypatch.chdir(repo / "sub")
+    assert b"1 file changed" in stat(kept.patch)

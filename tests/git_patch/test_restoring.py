@@ -350,3 +350,42 @@ def test_code_that_quotes_a_binary_patch_is_text(repo: Path, keep: Keep):
     kept = keep(repo)
     assert kept.state.verdict == "exact here, redacted elsewhere: train.py (GitHub token, line 4)"
     assert "+rest = 1" in (kept.uploaded / "diff.patch.txt").read_text()
+
+
+def test_tracked_code_beside_what_runs_write_is_code(repo: Path, git: Git, keep: Keep):
+    """In a folder where Hydra has written, and in the store's: what git tracks there, somebody means."""
+    for folder in ("exp", "results"):
+        (repo / folder).mkdir()
+        (repo / folder / "code.py").write_text("code = 1\n")
+    git("add", ".")
+    git("commit", "-m", "code")
+    (repo / "exp/.hydra").mkdir()
+    (repo / "exp/.hydra/config.yaml").write_text("a: 1\n")
+    (repo / "exp/code.py").write_text("code = 2\n")
+    (repo / "exp/helper.py").write_text("helper = 1\n")
+    (repo / "results/code.py").write_text("code = 3\n")
+    (repo / "results/artifact.bin").write_text("of a run\n")
+    kept = keep(repo, leave_out=[repo / "results"])
+    patch = kept.patch.read_text()
+    changed = {line.rpartition(" b/")[2] for line in patch.splitlines() if line.startswith("diff ")}
+    assert changed == {"exp/code.py", "exp/helper.py", "results/code.py"}
+
+
+def test_part_of_a_private_key_is_withheld(repo: Path, git: Git, keep: Keep):
+    """Where neither its begin nor its end is near the change."""
+    lines = ["-----BEGIN RSA PRIVATE KEY-----", *(f"MIIEpAIBAAKCAQEA{number:048d}" for number in range(40))]
+    (repo / "pasted.txt").write_text("\n".join([*lines, "-----END RSA PRIVATE KEY-----", ""]))
+    git("add", ".")
+    git("commit", "-m", "oh")
+    lines[20] = lines[20].replace("MIIEp", "MIIEq")
+    (repo / "pasted.txt").write_text("\n".join([*lines, "-----END RSA PRIVATE KEY-----", ""]))
+    kept = keep(repo)
+    assert kept.state.verdict == "exact here, redacted elsewhere: pasted.txt (private key, line 1)"
+    assert not kept.patch.exists()
+
+
+def test_a_branch_that_is_no_utf_8_is_shown(repo: Path, git: Git, keep: Keep):
+    git("checkout", "--quiet", "-b", os.fsdecode(b"caf\xe9"))
+    (repo / "train.py").write_text("print(2)\n")
+    kept = keep(repo)
+    assert (kept.state.verdict, kept.state.repositories[0].branch) == ("exact", "caf\\xe9")

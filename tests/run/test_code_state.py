@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from mlflow import MlflowClient
 
 import mlflow_dovetail as dt
 from mlflow_dovetail import git_patch
-from mlflow_dovetail.run import code_state
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.run import captures, code_state
 from mlflow_dovetail.run.command import run_command
 from mlflow_dovetail.run.sync import sync_folders
 from mlflow_dovetail.run_folder import RunFolder
@@ -174,7 +176,7 @@ def test_a_capture_that_takes_long_does_not_hold_the_training_up(client: MlflowC
     monkeypatch.setattr(git_patch, "capture", slow)
     began = time.monotonic()
     run = dt.start_run()
-    assert time.monotonic() - began < code_state.WAIT_SECONDS + 3
+    assert time.monotonic() - began < captures.START_SECONDS + 3
     go_on.set()
     run.close()
     assert verdict_of(client, run) == "exact"
@@ -245,13 +247,15 @@ def test_a_secret_in_each_channel_reaches_no_store_no_upload_and_no_log(
         channel: "ghp_" + f"{number:02d}Zy" * 9
         for number, channel in enumerate(
             ("patch", "untracked", "staged", "removed", "script", "argument", "config", "tag", "environment", "console",
-             "traceback", "remote", "env_file", "commit_before")
+             "traceback", "remote", "env_file", "hunk_header", "file_name")
         )
     }  # fmt: skip
     (project / "settings.py").write_text(f'TOKEN = "{planted["removed"]}"\n')
     (project / "staged.py").write_text("x = 1\n")
+    # The line that git shows beside a change far below it.
+    (project / "long.py").write_text(f'API_KEY = "{planted["hunk_header"]}"\n' + "    x = 27\n" * 30)
     git("add", ".")
-    git("commit", "-m", f"before {planted['commit_before'][:4]}")
+    git("commit", "-m", "before")
     git("remote", "add", "origin", f"https://me:{planted['remote']}@example.invalid/repo.git")
     (project / "settings.py").write_text("TOKEN = None\n")
     (project / "staged.py").write_text(f'x = "{planted["staged"]}"\n')
@@ -260,6 +264,8 @@ def test_a_secret_in_each_channel_reaches_no_store_no_upload_and_no_log(
     (project / "notes.md").write_text(f"my key is {planted['untracked']}\n")
     (project / ".env").write_text(f"KEY={planted['env_file']}\n")
     (project / "clean.py").write_text("clean = True\n")
+    (project / "long.py").write_text((project / "long.py").read_text() + "    x = 28\n")
+    (project / f"notes-{planted['file_name']}.txt").write_text("a name\n")
     (project / "train.py").write_text(f"""
 import os, sys
 import mlflow_dovetail as dt
@@ -322,3 +328,97 @@ with dt.start_run(run_name="secrets") as run:
         0o700,
         0o600,
     )
+
+
+def test_a_run_of_long_ago_does_not_get_the_code_of_today(client: MlflowClient, project: Path, experiment: str):
+    foreign = client.create_run(client.create_experiment(f"{experiment} foreign"))
+    client.set_terminated(foreign.info.run_id)
+    (project / "evaluate.py").write_text("print('a month later')\n")
+    with dt.track(foreign.info.run_id) as run:
+        run.log_metrics({"test/acc": 0.9}, 0)
+    read = client.get_run(foreign.info.run_id)
+    assert read.data.metrics == {"test/acc": 0.9}
+    assert not [tag for tag in read.data.tags if tag.startswith(("dovetail.code", "dovetail.git"))]
+    assert client.list_artifacts(foreign.info.run_id, "code") == []
+
+
+def test_a_repository_that_is_away_for_a_moment_costs_nothing(
+    client: MlflowClient, project: Path, uri: str, monkeypatch
+):
+    monkeypatch.setenv("DOVETAIL_OFFLINE", "1")
+    (project / "train.py").write_text("print('kept')\n")
+    run = dt.start_run()
+    folder = RunFolder.open(run.folder)
+    run._captures.wait(time.monotonic() + 10)
+    away = project.with_name("away")
+    project.rename(away)
+    try:
+        here = RunFolder(away / run.folder.relative_to(project))
+        code_state.finish_code(here, is_over=False)
+        assert here.said()["dovetail.code.verdict"].startswith("none: ")
+    finally:
+        away.rename(project)
+    code_state.finish_code(folder, is_over=False)
+    assert folder.said()["dovetail.code.verdict"] == "exact"
+    run.close()
+
+
+def test_what_cannot_be_finished_is_not_tried_all_the_time(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DOVETAIL_OFFLINE", "1")
+    tries = []
+
+    def full(*arguments: object, **options: object) -> None:
+        tries.append(1)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(git_patch, "finish", full)
+    run = dt.start_run()
+    run._captures.wait(time.monotonic() + 10)
+    told: list[Exception] = []
+    finisher = code_state.CodeFinisher(RunFolder.open(run.folder), told.append)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        finisher.is_busy(is_over=False)
+        time.sleep(0.05)
+    assert 2 <= len(tries) <= 4 and len(told) == len(tries)
+    while finisher.is_busy(is_over=True):
+        time.sleep(0.01)
+    assert len(tries) <= 8
+    run.close()
+
+
+def test_a_wrong_setting_is_told_before_there_is_a_run(client: MlflowClient, experiment: str, monkeypatch):
+    monkeypatch.setenv("DOVETAIL_CODE_SECONDS", "abc")
+    with pytest.raises(DovetailError, match="DOVETAIL_CODE_SECONDS"):
+        dt.start_run()
+    assert client.get_experiment_by_name(experiment) is None
+    assert not list(Path(".dovetail/runs").glob("*")) if Path(".dovetail").exists() else True
+
+
+def test_a_command_with_a_word_that_is_no_path(client: MlflowClient):
+    done = run_command(["sh", "-c", f"true {'x' * 5000}"])
+    assert (done.status, done.exit_code) == ("FINISHED", 0)
+
+
+def test_a_signal_while_the_start_waits_for_a_slow_git_ends_the_run(
+    client: MlflowClient, project: Path, tmp_path: Path, experiment: str
+):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "git").write_text(f'#!/bin/sh\nsleep 2\nexec {shutil.which("git")} "$@"\n')
+    (slow / "git").chmod(0o755)
+    script = "import time, mlflow_dovetail as dt\nwith dt.start_run():\n    time.sleep(60)\n"
+    environment = {**os.environ, "PATH": f"{slow}:{os.environ['PATH']}"}
+    experiment_id = client.create_experiment(experiment)
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=project, env=environment)
+    deadline = time.monotonic() + 60
+    while not (found := client.search_runs([experiment_id])):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    while (status := client.get_run(found[0].info.run_id).info.status) == "RUNNING":
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.2)
+    assert status == "KILLED"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from mlflow_dovetail import __version__
+from mlflow_dovetail.cli.page import escaped
 from mlflow_dovetail.errors import DovetailError
 
 # Verb: (what it does, an example). The module has the verb's name.
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that an old console cannot show
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()
     except DovetailError as error:
-        print(f"dovetail: {error.what}\n  {error.why}\n  {error.remedy}", file=sys.stderr)
+        tell(error)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -65,7 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    except OSError as error:
+        what = f"Cannot use {error.filename}." if error.filename else "The system refuses."
+        tell(DovetailError(what, f"{error.strerror or error}.", "Mend that, and try again."))
+        return FAILED
     return code
+
+
+def tell(error: DovetailError) -> None:
+    """What happened, why, and what to do: part of it may come from a store that others write to."""
+    lines = (f"dovetail: {error.what}", f"  {error.why}", f"  {error.remedy}")
+    print("\n".join(escaped(line, keep="\n") for line in lines), file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:

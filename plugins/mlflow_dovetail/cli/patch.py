@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_dovetail.cli.page import escaped, wants_colour
-from mlflow_dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from mlflow_dovetail.git_patch import CodeState, Proof
@@ -50,13 +49,25 @@ def run(arguments: argparse.Namespace) -> int:
     from mlflow_dovetail import git_patch
     from mlflow_dovetail.run.kept_code import KeptCode
 
+    if arguments.stat and arguments.action != "show":
+        print("dovetail: --stat goes with `patch show` only", file=sys.stderr)
+        return 2
     with KeptCode(arguments.run, arguments.tracking_uri) as code:
         if arguments.action == "show":
             return _show(code, only_stat=arguments.stat, as_json=arguments.json)
-        act = git_patch.verify if arguments.action == "verify" else git_patch.apply
-        proofs = act(code.state, Path.cwd(), code.patch)
-    done = "gives" if arguments.action == "verify" else "applied: with its commit it gives"
-    tell_proofs(code.run_id, code.state, proofs, done, as_json=arguments.json)
+        if arguments.action == "verify":
+            proofs = git_patch.verify(code.state, Path.cwd(), code.patch)
+            tell_proofs(code.run_id, code.state, proofs, "gives", as_json=arguments.json)
+            return 0
+        proofs = git_patch.apply(code.state, Path.cwd(), code.patch)
+    # Not whether the work tree is now exact: that depends on what was in it.
+    applied = [{"path": proof.path, "commit": proof.commit} for proof in proofs]
+    if arguments.json:
+        print(json.dumps({"run_id": code.run_id, "verdict": code.state.verdict, "applied": applied}, indent=2))
+        return 0
+    for proof in proofs:
+        print(f"{_place(proof)}applied the changes that the run had on {proof.commit[:12] or 'nothing'}")
+    tell_missing(code.state, exact={proof.path for proof in proofs if proof.is_exact})
     return 0
 
 
@@ -67,38 +78,47 @@ def tell_proofs(run_id: str, state: CodeState, proofs: Collection[Proof], done: 
         print(json.dumps({"run_id": run_id, "verdict": state.verdict, "repositories": found}, indent=2))
         return
     for proof in proofs:
-        place = f"{escaped(proof.path)}: " if proof.path else ""
         kind = "the exact tree" if proof.is_exact else "the tree without what stays on the run's machine,"
-        print(f"{place}{proof.commit[:12] or 'no commit'} + patch {done} {kind} {proof.tree}")
-    tell_missing(state, {proof.path for proof in proofs if proof.is_exact})
+        print(f"{_place(proof)}{proof.commit[:12] or 'no commit'} + patch {done} {kind} {proof.tree}")
+    tell_missing(state, exact={proof.path for proof in proofs if proof.is_exact})
 
 
 def tell_missing(state: CodeState, exact: Collection[str] = ()) -> None:
     """What is not in the patches, on standard error; of the repositories in `exact` only what was not captured."""
     for code in state.repositories:
-        for withheld in code.withheld if code.path not in exact else ():
-            where = f", line {withheld.line}" if withheld.line else ""
-            print(f"dovetail: {escaped(withheld.path)} stays on its machine: {withheld.rule}{where}", file=sys.stderr)
-        for left_out in code.left_out:
-            print(f"dovetail: {escaped(left_out.path)} was not captured: {left_out.why}", file=sys.stderr)
+        lines = [f"{one.path} was not captured: {one.why}" for one in code.left_out]
+        if code.path not in exact:
+            lines += [
+                f"{one.path} stays on its machine: {one.rule}{f', line {one.line}' if one.line else ''}"
+                for one in code.withheld
+            ]
+        for line in lines:
+            print(f"dovetail: {escaped(line)}", file=sys.stderr)
+
+
+def _place(proof: Proof) -> str:
+    return f"{escaped(proof.path)}: " if proof.path else ""
 
 
 def _show(code: KeptCode, *, only_stat: bool, as_json: bool) -> int:
+    from mlflow_dovetail import git_patch
+    from mlflow_dovetail.git_patch.records import as_dict
+
     files = {one.path: code.shared(one.patch) for one in code.state.repositories if one.patch}
     patches = {path: file for path, file in files.items() if file}
     if as_json:
-        import msgspec
-
         texts = {path: file.read_bytes().decode("utf-8", "backslashreplace") for path, file in patches.items()}
-        told = {"run_id": code.run_id, **msgspec.to_builtins(code.state), "patches": texts}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(
+            json.dumps({"run_id": code.run_id, **as_dict(code.state), "patches": texts}, indent=2, ensure_ascii=False)
+        )
         return 0
     print(f"dovetail: {escaped(code.state.verdict)}", file=sys.stderr)
     tell_missing(code.state)
-    content = b"".join(
-        (f"# submodule {path}\n".encode() if path else b"") + (_stat(file) if only_stat else file.read_bytes())
-        for path, file in patches.items()
-    )
+    # A submodule's has paths of its own: piped into `git apply` it would change other files.
+    for path in patches.keys() - {""}:
+        print(f"dovetail: the submodule {escaped(path)} has a patch of its own; --json shows it", file=sys.stderr)
+    file = patches.get("")
+    content = b"" if file is None else git_patch.stat(file) if only_stat else file.read_bytes()
     if not content:
         print("dovetail: nothing that may be shown was changed since the commit", file=sys.stderr)
     elif sys.stdout.isatty():
@@ -107,13 +127,6 @@ def _show(code: KeptCode, *, only_stat: bool, as_json: bool) -> int:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
     return 0
-
-
-def _stat(file: Path) -> bytes:
-    done = subprocess.run(["git", "apply", "--stat", "--", str(file)], capture_output=True, check=False)
-    if done.returncode:
-        raise DovetailError("Cannot count the changes.", done.stderr.decode(errors="replace").strip(), "Omit --stat.")
-    return done.stdout
 
 
 def _for_terminal(patch: bytes, *, colour: bool) -> bytes:
@@ -127,10 +140,10 @@ def _for_terminal(patch: bytes, *, colour: bool) -> bytes:
 
 
 def _page(content: bytes) -> None:
-    pager = shlex.split(os.environ.get("PAGER", "less"))
     try:
+        pager = shlex.split(os.environ.get("PAGER", "less"))
         process = subprocess.Popen(pager, stdin=subprocess.PIPE, env={"LESS": "FRX", **os.environ})
-    except (OSError, IndexError):  # no pager
+    except (OSError, IndexError, ValueError):  # no pager
         sys.stdout.buffer.write(content)
         return
     with process, suppress(BrokenPipeError):

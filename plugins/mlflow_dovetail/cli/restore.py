@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from mlflow_dovetail.cli.page import escaped
 from mlflow_dovetail.cli.patch import tell_proofs
 
 
@@ -30,14 +34,23 @@ def run(arguments: argparse.Namespace) -> int:
     from mlflow_dovetail import git_patch
     from mlflow_dovetail.run.kept_code import KeptCode
 
-    with KeptCode(arguments.run, arguments.tracking_uri) as code:
+    with _cleaning_up_after_sigterm(), KeptCode(arguments.run, arguments.tracking_uri) as code:
         proofs = git_patch.restore(
             code.state,
             Path.cwd(),
             arguments.directory,
             code.patch,
-            lambda line: print(f"dovetail: {line}", file=sys.stderr, flush=True),
+            lambda line: print(f"dovetail: {escaped(line)}", file=sys.stderr, flush=True),
         )
     done = f"in {arguments.directory} is"
     tell_proofs(code.run_id, code.state, proofs, done, as_json=arguments.json)
     return 0
+
+
+@contextmanager
+def _cleaning_up_after_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

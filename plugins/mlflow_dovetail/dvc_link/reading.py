@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names
 from mlflow_dovetail.dvc_link.identity import input_id
-from mlflow_dovetail.dvc_link.records import DvcState, Item
+from mlflow_dovetail.dvc_link.records import VERSION, DvcState, Item
 from mlflow_dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def read_state(folder: Path, environment: Mapping[str, str]) -> DvcState:
         stage=environment.get(names.ENV_DVC_STAGE, ""),
         experiment=environment.get(names.ENV_DVC_EXPERIMENT, ""),
         baseline=environment.get(names.ENV_DVC_BASELINE_REV, ""),
+        version=VERSION,
     )
     try:
         with _opened(folder) as repo:

@@ -48,6 +48,7 @@ class DvcState(msgspec.Struct, omit_defaults=True):
         remote: The name of DVC's default remote.
         changed: Dependencies whose content changed while the run went on.
         cause: Why something is missing; empty when all could be read.
+        version: Of the format.
     """
 
     stage: str = ""
@@ -61,7 +62,7 @@ class DvcState(msgspec.Struct, omit_defaults=True):
     remote: str = ""
     changed: list[str] = []
     cause: str = ""
-    version: int = VERSION
+    version: int = 0
 
 
 class Link(msgspec.Struct):

@@ -14,7 +14,7 @@ import msgspec
 
 from mlflow_dovetail.git_patch import filters as git_filters
 from mlflow_dovetail.git_patch.limits import Limits
-from mlflow_dovetail.git_patch.records import Capture, Captured, LeftOut, shown
+from mlflow_dovetail.git_patch.records import VERSION, Capture, Captured, LeftOut, shown
 from mlflow_dovetail.git_patch.selection import NotCode, bounded, too_large
 from mlflow_dovetail.git_patch.trees import (
     GITLINK,
@@ -24,8 +24,8 @@ from mlflow_dovetail.git_patch.trees import (
     names,
     set_entries,
     sizes,
-    staged_objects,
     text,
+    unchanged,
     with_index,
     with_objects,
     write_tree,
@@ -36,6 +36,7 @@ from mlflow_dovetail.repository import (
     Git,
     GitFailed,
     RepositorySettings,
+    absolute_remote,
     advice,
     branch_name,
     is_dvc_file,
@@ -77,7 +78,7 @@ def capture(
         OSError: `into` cannot be written.
     """
     began = time.monotonic()
-    told = Capture(attempt, time.time_ns() // 1_000_000)
+    told = Capture(attempt, time.time_ns() // 1_000_000, version=VERSION)
     into.mkdir(parents=True, mode=0o700, exist_ok=True)
     if not limits.seconds:
         told.cause, folders, script = "capturing code is switched off", (), None
@@ -103,7 +104,7 @@ def give_up(into: Path, attempt: int, cause: str) -> None:
     Raises:
         OSError: `into` cannot be written.
     """
-    _keep(into, Capture(attempt, time.time_ns() // 1_000_000, cause=cause))
+    _keep(into, Capture(attempt, time.time_ns() // 1_000_000, cause=cause, version=VERSION))
 
 
 def _keep(into: Path, told: Capture) -> None:
@@ -135,6 +136,7 @@ class _Listing:
         has_conflicts: Of a merge.
         submodules: With a work tree.
         dvc_files: Tracked.
+        tracked: The index, as git lists it.
         cause: Why untracked files could not be listed.
     """
 
@@ -143,6 +145,7 @@ class _Listing:
     has_conflicts: bool
     submodules: list[str]
     dvc_files: list[str]
+    tracked: bytes
     cause: str
 
 
@@ -214,6 +217,7 @@ class _Capturing:
         if top.cause or objects.cause:
             raise GitFailed("rev-parse", top.cause or objects.cause)
         known, name = RepositorySettings.parse(settings.output), branch_name(branch.output)
+        remote = known.remote(name)
         commit = dict(line.split(" ") for line in text(head.output).splitlines())
         return _Place(
             root=Path(text(top.output)),
@@ -222,8 +226,8 @@ class _Capturing:
             commit=commit.get("commit"),
             base=commit.get("tree", ""),
             packs=_version(version.output) >= _PACKS_SINCE,
-            branch=name,
-            remote=known.remote(name),
+            branch=shown(name) if name else None,
+            remote=shown(absolute_remote(remote, Path(text(top.output)))) if remote else None,
             filters=known.filters,
         )
 
@@ -267,6 +271,7 @@ class _Capturing:
             has_conflicts=any(not told.endswith(" 0") for told in (entry.partition("\t")[0] for entry in unusual)),
             submodules=sorted(path for path in links if (place.root / path / ".git").exists()),
             dvc_files=[path for _, path in map(_flag_and_path, may_be_dvc) if is_dvc_file(path)],
+            tracked=entries.output,
             cause=untracked.cause,
         )
 
@@ -276,7 +281,7 @@ class _Capturing:
         if files and paths:
             there = (path for path in files if (place.root / path).is_file())
             outs = read_dvc_outs(place.root, there, paths, deadline=self._deadline)
-        return NotCode(place.root, self._leave_out, outs, listing.untracked)
+        return NotCode(place.root, self._leave_out, outs, listing.untracked, listing.tracked)
 
     def _stage(self, git: Git, place: _Place, listing: _Listing, own: Path) -> list[LeftOut]:
         """Bring the work tree into the copy of the index."""
@@ -287,7 +292,7 @@ class _Capturing:
         untracked = [path for path in listing.untracked if not not_code.has(path, is_untracked=True)]
         over = bounded(place.root, changed, untracked, self._limits)
         large = [path for path in changed if path in over and over[path].why.startswith("over")]
-        for path in _unchanged(git, large):
+        for path in unchanged(git, large):
             del over[path]
         paths = [path for path in (*changed, *untracked) if path not in over]
         filtered = git_filters.read(git, place.root, paths, place.filters, own / "pointers")
@@ -383,16 +388,3 @@ def _from_commit(git: Git, index: Path, commit: str | None) -> None:
     index.unlink(missing_ok=True)
     if commit:
         git.run("read-tree", commit)
-
-
-def _unchanged(git: Git, paths: list[str]) -> set[str]:
-    """Which tracked files only look changed: another time stamp on the same content."""
-    if not paths:
-        return set()
-    known = staged_objects(git, paths)
-    files = [path for path in paths if path in known and "\n" not in path]
-    if not files:
-        return set()
-    feed = "".join(f"{path}\n" for path in files).encode("utf-8", "surrogateescape")
-    hashes = text(git.run("hash-object", "--stdin-paths", feed=feed)).split("\n")
-    return {path for path, name in zip(files, hashes, strict=True) if known[path] == name}

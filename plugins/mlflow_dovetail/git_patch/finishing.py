@@ -13,7 +13,17 @@ import msgspec
 from mlflow_dovetail import names as stored_names
 from mlflow_dovetail import redact
 from mlflow_dovetail.git_patch import sharing
-from mlflow_dovetail.git_patch.records import Capture, Captured, Code, CodeState, LeftOut, Patch, Withheld, shown
+from mlflow_dovetail.git_patch.records import (
+    VERSION,
+    Capture,
+    Captured,
+    Code,
+    CodeState,
+    LeftOut,
+    Patch,
+    Withheld,
+    shown,
+)
 from mlflow_dovetail.git_patch.trees import (
     applied,
     changes,
@@ -25,7 +35,8 @@ from mlflow_dovetail.git_patch.trees import (
     write_patch,
 )
 from mlflow_dovetail.git_patch.verdicts import verdict
-from mlflow_dovetail.repository import Git, GitFailed
+from mlflow_dovetail.redact import strip_url_credentials
+from mlflow_dovetail.repository import Git, GitFailed, absolute_remote
 from mlflow_dovetail.run_folder import sha256_of, write_whole
 
 STATE_FILE = "state.json"
@@ -61,15 +72,26 @@ def finish(capture: Capture, folder: Path, target: Path, prefix: str) -> CodeSta
         captured_ms=capture.time_ms,
         repositories=found,
         script=script,
+        version=VERSION,
     )
     write_whole(target / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
     return state
 
 
-def tidy(capture: Capture, folder: Path) -> None:
-    """Delete the objects of a capture that is finished: the patches have it all."""
-    for one in capture.repositories:
-        shutil.rmtree(folder / one.objects, ignore_errors=True)
+def is_final(state: CodeState) -> bool:
+    """Whether another try would give nothing better: a repository may be away for a moment."""
+    return not any(code.fault for code in state.repositories)
+
+
+def tidy(capture: Capture, state: CodeState, folder: Path) -> None:
+    """Delete what a finished capture needs no more; where a patch could not be made, the objects are all there is."""
+    for one, code in zip(capture.repositories, state.repositories, strict=True):
+        own = folder / Path(one.objects).parent
+        for index in ("index", "proof-index"):
+            (own / index).unlink(missing_ok=True)
+        shutil.rmtree(own / "pointers", ignore_errors=True)
+        if not code.fault:
+            shutil.rmtree(folder / one.objects, ignore_errors=True)
 
 
 def tags(state: CodeState) -> dict[str, str]:
@@ -102,7 +124,7 @@ class _Finishing:
     def finish(self) -> Code:
         captured = self._captured
         code = Code(
-            captured.path, captured.tree, captured.commit, shown(captured.branch) if captured.branch else None,
+            captured.path, captured.tree, captured.commit, captured.branch,
             captured.remote, left_out=list(_hashed(Path(captured.root), captured.left_out)),
         )  # fmt: skip
         try:
@@ -119,6 +141,8 @@ class _Finishing:
             code.patch = self._patch(git, clean, stocked, base, captured.commit or "", PATCH_FILE, code.withheld)
             published = _published(git, captured.commit) if refs else None
             code.is_published = published is not None and published == captured.commit
+            if published:
+                code.remote = _remote_with(git, published, captured.remote)
             if published and not code.is_published:
                 base = tree_of(git, published)
                 code.published = self._patch(git, clean, stocked, base, published, PUBLISHED_FILE, code.withheld)
@@ -137,7 +161,7 @@ class _Finishing:
             return Patch(commit, tree, is_proved=True)
         full, index = self._own / name, self._own / "proof-index"
         write_patch(git, base, tree, full)
-        kept_here = sharing.withheld(git, full, changes(git, base, tree), self._deadline)
+        kept_here = sharing.withheld(git, self._own, changes(git, base, tree), self._deadline)
         shared = tree
         if kept_here:
             shared = without(git, base, tree, kept_here, index)
@@ -187,6 +211,15 @@ def _published(git: Git, commit: str | None) -> str | None:
         return commit
     edges = [name[1:] for name in listed if name.startswith("-")]
     return text(git.run("rev-list", "--no-walk=sorted", "--max-count=1", *edges)) if edges else None
+
+
+def _remote_with(git: Git, commit: str, preferred: str | None) -> str | None:
+    """The URL of a remote that had the commit: of the preferred one if that is among them."""
+    refs = text(git.run("for-each-ref", "--format=%(refname)", f"--contains={commit}", "refs/remotes")).splitlines()
+    urls = git.ask(*(("remote", "get-url", "--", name) for name in dict.fromkeys(ref.split("/")[2] for ref in refs)))
+    known = [strip_url_credentials(text(url.output)) for url in urls if not url.cause]
+    absolute = [shown(absolute_remote(url, git.folder)) for url in known]
+    return preferred if preferred in absolute or not absolute else absolute[0]
 
 
 def _hashed(root: Path, left_out: Sequence[LeftOut]) -> Iterator[LeftOut]:

@@ -5,6 +5,8 @@ Paths are relative to the repository's root. A byte of a name that is no UTF-8 i
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 VERSION = 1
@@ -76,6 +78,7 @@ class Capture(msgspec.Struct, omit_defaults=True):
         repositories: The outermost first, then its submodules.
         cause: Why there is no repository; empty when there is one.
         script: The copy of what ran, where there is no repository; relative to the capture's folder.
+        version: Of the format.
     """
 
     attempt: int
@@ -84,7 +87,7 @@ class Capture(msgspec.Struct, omit_defaults=True):
     repositories: list[Captured] = []
     cause: str = ""
     script: str = ""
-    version: int = VERSION
+    version: int = 0
 
 
 class Patch(msgspec.Struct):
@@ -142,6 +145,7 @@ class CodeState(msgspec.Struct, omit_defaults=True):
         captured_ms: When, since the epoch, UTC.
         repositories: The outermost first, then its submodules.
         script: The artifact with what ran, where there is no repository.
+        version: Of the format.
     """
 
     verdict: str
@@ -149,7 +153,13 @@ class CodeState(msgspec.Struct, omit_defaults=True):
     captured_ms: int
     repositories: list[Code] = []
     script: str = ""
-    version: int = VERSION
+    version: int = 0
+
+
+def as_dict(state: CodeState) -> dict[str, Any]:
+    """As it is in JSON."""
+    fields: dict[str, Any] = msgspec.to_builtins(state)
+    return fields
 
 
 def shown(path: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlflow_dovetail.git_patch.limits import Limits
 from mlflow_dovetail.git_patch.records import LeftOut, shown
+from mlflow_dovetail.names import DOVETAIL_FOLDER
 from mlflow_dovetail.repository import DvcOuts, is_left_by_a_run
 
 _HYDRA_FOLDER = ".hydra"
@@ -25,19 +26,25 @@ class NotCode:
         leave_out: Absolute files and folders, such as the store's database.
         outs: DVC's.
         untracked: All of them; Hydra's output folders are known by the `.hydra` in them.
+        tracked: Paths of the index, each before a NUL.
     """
 
-    def __init__(self, root: Path, leave_out: Iterable[Path], outs: DvcOuts, untracked: Iterable[str]) -> None:
+    def __init__(
+        self, root: Path, leave_out: Iterable[Path], outs: DvcOuts, untracked: Iterable[str], tracked: bytes
+    ) -> None:
         self._root = root
         self._outs = outs
-        inside = (path for path in leave_out if path != root and path.is_relative_to(root))
-        self._paths = {path.relative_to(root).as_posix() for path in inside} | set(_hydra_folders(untracked))
+        inside = [path for path in leave_out if path != root and path.is_relative_to(root)]
+        self._paths = {path.relative_to(root).as_posix() for path in inside} | set(_hydra_folders(untracked, tracked))
+        # Somebody who has git track a file in a store's folder means it; a database is none's code.
+        self._never = {path.relative_to(root).as_posix() for path in inside if _is_never_code(path)}
 
     def has(self, path: str, *, is_untracked: bool) -> bool:
         """Whether a path is none."""
         if is_untracked and is_left_by_a_run(path):
             return True
-        if any(part in self._paths for part in _with_ancestors(path.rstrip("/"))):
+        paths = self._paths if is_untracked else self._never
+        if any(part in paths for part in _with_ancestors(path.rstrip("/"))):
             return True
         return self._outs.are_data(path, is_there=os.path.lexists(self._root / path))
 
@@ -105,14 +112,20 @@ def _too_many(untracked: list[str], sizes: Mapping[str, int], limits: Limits) ->
     return left_out
 
 
-def _hydra_folders(untracked: Iterable[str]) -> set[str]:
+def _is_never_code(path: Path) -> bool:
+    return path.name == DOVETAIL_FOLDER or not path.is_dir()
+
+
+def _hydra_folders(untracked: Iterable[str], tracked: bytes) -> set[str]:
+    """Hydra's output folders; where Hydra writes beside code, only its own notes are none."""
     found = set()
     for path in untracked:
         parts = path.split("/")
         if _HYDRA_FOLDER in parts[:-1]:
             depth = parts.index(_HYDRA_FOLDER)
-            # Hydra's output folder may be the project itself: then only its own notes are none.
-            found.add("/".join(parts[:depth]) or _HYDRA_FOLDER)
+            folder = "/".join(parts[:depth])
+            has_code = not folder or b"\t" + os.fsencode(folder) + b"/" in tracked
+            found.add("/".join(parts[: depth + 1]) if has_code else folder)
     return found
 
 

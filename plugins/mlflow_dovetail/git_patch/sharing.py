@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlflow_dovetail import redact
 from mlflow_dovetail.git_patch.records import Withheld, shown
 from mlflow_dovetail.git_patch.trees import GITLINK, Change
-from mlflow_dovetail.repository import Git
+from mlflow_dovetail.redact import Finding
+from mlflow_dovetail.repository import Git, GitFailed
 
+_NAME_PARTS = re.compile(r"[/.\s-]+")
 _SECTION = b"diff --git "
 _BINARY = b"\nGIT binary patch\n"  # at the begin of a line: content has its mark there
-_HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)")
 UNCHECKED = "not checked for secrets in time"
 
 
-def withheld(git: Git, patch: Path, changes: Iterable[Change], deadline: float) -> dict[str, Withheld]:
+def withheld(git: Git, own: Path, changes: Sequence[Change], deadline: float) -> dict[str, Withheld]:
     """The files of a patch that must not leave this machine, by path.
+
+    Each is looked at whole, as it was and as it is: a patch also shows what is around a change.
 
     Args:
         git: With the objects of both trees.
-        patch: The whole one.
-        changes: What it changes, in its order.
+        own: A folder of ours, for contents on their way.
+        changes: What the patch changes.
         deadline: On `time.monotonic()`'s clock; what is not checked by then is withheld.
 
     Raises:
         GitFailed: An object is not here.
-        OSError: The patch cannot be read.
+        OSError: There is no room.
     """
-    found: dict[str, Withheld] = {}
-    sections = _sections(patch)
-    for change in changes:
-        parts = [next(sections, b"") for _ in range(change.sections)]
-        told = _judge(git, change, parts, is_late=time.monotonic() > deadline)
-        if told is not None:
-            found[change.path] = told
-    if next(sections, b""):
-        raise ValueError("the patch has more parts than its trees have differences")
+    found = {change.path: told for change in changes if (told := _by_name(change)) is not None}
+    left = [change for change in changes if change.path not in found]
+    objects: dict[str, str] = {}  # the path that each is looked at under: its ending says what it is
+    for change in left:
+        objects |= dict.fromkeys(_blobs(change), shown(change.path))
+    findings = _find(git, own / "contents", objects, deadline)
+    for change in left:
+        hits = [findings[name] for name in _blobs(change) if findings.get(name)]
+        if hits and hits[0]:
+            found[change.path] = Withheld(shown(change.path), hits[0].rule, hits[0].line)
     return found
 
 
@@ -57,48 +61,48 @@ def preview(patch: Path, longest_bytes: int) -> str:
     return "".join(told)
 
 
-def _judge(git: Git, change: Change, parts: list[bytes], *, is_late: bool) -> Withheld | None:
+def _by_name(change: Change) -> Withheld | None:
     path = shown(change.path)
     rule = redact.secret_file(path)
     if rule:
         return Withheld(path, rule)
-    if not all(parts):
-        raise ValueError(f"the patch has no part for {path}")
-    if is_late:
-        return Withheld(path, UNCHECKED)
-    for part in parts:
-        if _BINARY in part:
-            for text in _contents(git, change):
-                for finding in redact.find_secrets(text, path):
-                    return Withheld(path, finding.rule)
-            continue
-        text, numbers = _without_marks(part)
-        for finding in redact.find_secrets(text, path):
-            return Withheld(path, finding.rule, numbers[finding.line - 1])
+    # As a whole, and in its parts: a form begins where a word begins.
+    for part in (path, *_NAME_PARTS.split(path)):
+        for finding in redact.find_secrets(part):
+            return Withheld(path.replace(part, redact.MASK), f"{finding.rule} in its name")
     return None
 
 
-def _contents(git: Git, change: Change) -> Iterator[str]:
-    """Both contents of a binary file; UTF-16 as the text that it is."""
-    for mode, name in ((change.old_mode, change.old_object), (change.new_mode, change.new_object)):
-        if mode != GITLINK and name.strip("0"):
-            yield git.run("cat-file", "blob", name).replace(b"\0", b"").decode("utf-8", "replace")
+def _blobs(change: Change) -> list[str]:
+    """The new content first."""
+    sides = ((change.new_mode, change.new_object), (change.old_mode, change.old_object))
+    return [name for mode, name in sides if mode != GITLINK and name.strip("0")]
 
 
-def _without_marks(section: bytes) -> tuple[str, list[int]]:
-    """The lines that a part of a patch shows, without its marks, and the number of each in the new file."""
-    shown_lines: list[str] = []
-    numbers: list[int] = []
-    number: int | None = None  # above the first hunk; 0 in a file that is gone
-    for line in section.split(b"\n"):
-        hunk = _HUNK.match(line)
-        if hunk:
-            number = int(hunk.group(1))
-        elif number is not None and line[:1] in (b"+", b"-", b" "):
-            shown_lines.append(line[1:].decode("utf-8", "replace"))
-            numbers.append(number)
-            number += line[:1] != b"-"
-    return "\n".join(shown_lines), numbers
+def _find(git: Git, contents: Path, objects: Mapping[str, str], deadline: float) -> dict[str, Finding | None]:
+    """The first secret in each object."""
+    if not objects:
+        return {}
+    found: dict[str, Finding | None] = {}
+    try:
+        git.write(contents, "cat-file", "--batch", feed="".join(f"{name}\n" for name in objects).encode())
+        with contents.open("rb") as file:
+            for name, path in objects.items():
+                head = file.readline().split()
+                if len(head) != 3:
+                    raise GitFailed("cat-file", f"the object {name} is not here")
+                content = file.read(int(head[2]))
+                file.read(1)
+                if time.monotonic() > deadline:
+                    found[name] = Finding(UNCHECKED, 0)
+                    continue
+                # A file in UTF-16 as the text that it is.
+                text = content.replace(b"\0", b"").decode("utf-8", "replace")
+                hit = next(iter(redact.find_secrets(text, path)), None)
+                found[name] = Finding(hit.rule, 0) if hit and b"\0" in content else hit
+    finally:
+        contents.unlink(missing_ok=True)
+    return found
 
 
 def _sections(patch: Path) -> Iterator[bytes]:

@@ -14,8 +14,8 @@ _PATCH = (
     *("--no-color", "--src-prefix=a/", "--dst-prefix=b/", "-U3", "--inter-hunk-context=0", "--submodule=short"),
     *("--diff-algorithm=myers", "--no-indent-heuristic", "--ignore-submodules=none", "--no-relative"),
 )
-_APPLY = ("apply", "--cached", "--binary", "--whitespace=nowarn")
-_APPLY_SETTINGS = ("apply.whitespace=nowarn", "apply.ignoreWhitespace=no")
+APPLY = ("apply", "--binary", "--whitespace=nowarn")
+APPLY_SETTINGS = ("apply.whitespace=nowarn", "apply.ignoreWhitespace=no")
 _HERE = (
     *("rev-list", "--no-walk", "--objects", "--no-object-names", "--missing=allow-any", "--ignore-missing"),
     "--stdin",  # after what it heeds
@@ -32,12 +32,6 @@ class Change(NamedTuple):
     old_object: str
     new_mode: str
     new_object: str
-
-    @property
-    def sections(self) -> int:
-        """How many parts of a patch tell it: a file that becomes a link is removed and made."""
-        gone, made = self.old_mode == _REMOVED, self.new_mode == _REMOVED
-        return 1 if gone or made or self.old_mode[:2] == self.new_mode[:2] else 2
 
 
 def with_objects(git: Git, objects: Path, *alternates: Path) -> Git:
@@ -99,7 +93,7 @@ def apply_to_index(git: Git, patch: Path) -> str:
         GitFailed: It does not apply, or has a path that git refuses.
     """
     if patch.stat().st_size:
-        git.given(*_APPLY_SETTINGS).run(*_APPLY, "--", str(patch))
+        git.given(*APPLY_SETTINGS).run(*APPLY, "--cached", "--", str(patch))
     return write_tree(git)
 
 
@@ -129,6 +123,19 @@ def staged_objects(git: Git, paths: Iterable[str]) -> dict[str, str]:
     listed = names(git.run("--literal-pathspecs", "ls-files", "-s", "-z", "--", *paths))
     parts = (entry.partition("\t") for entry in listed)
     return {path: told.split(" ")[1] for told, _, path in parts}
+
+
+def unchanged(git: Git, paths: list[str]) -> set[str]:
+    """Which tracked files only look changed: another time stamp on the same content."""
+    if not paths:
+        return set()
+    known = staged_objects(git, paths)
+    files = [path for path in paths if path in known and "\n" not in path]
+    if not files:
+        return set()
+    feed = "".join(f"{path}\n" for path in files).encode("utf-8", "surrogateescape")
+    hashes = text(git.run("hash-object", "--stdin-paths", feed=feed)).split("\n")
+    return {path for path, name in zip(files, hashes, strict=True) if known[path] == name}
 
 
 def sizes(git: Git, objects: Iterable[str]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from mlflow_dovetail.repository.dvc_outs import DvcOuts, is_dvc_file, read_dvc_outs
 from mlflow_dovetail.repository.git_call import Git, GitAnswer, GitFailed, ask_git
 from mlflow_dovetail.repository.leftovers import is_left_by_a_run
-from mlflow_dovetail.repository.settings import SETTINGS_CALL, RepositorySettings, advice, branch_name
+from mlflow_dovetail.repository.settings import SETTINGS_CALL, RepositorySettings, absolute_remote, advice, branch_name
 
 __all__ = [
     "SETTINGS_CALL",
@@ -12,6 +12,7 @@ __all__ = [
     "GitAnswer",
     "GitFailed",
     "RepositorySettings",
+    "absolute_remote",
     "advice",
     "ask_git",
     "branch_name",

@@ -153,7 +153,7 @@ class Git:
             feed=feed,
         )
 
-    def write(self, target: Path, *arguments: str) -> None:
+    def write(self, target: Path, *arguments: str, feed: bytes = b"") -> None:
         """Write the standard output of one call to a file that only its owner can read.
 
         Raises:
@@ -164,7 +164,7 @@ class Git:
         with os.fdopen(descriptor, "wb") as file:
             given_seconds = max(self.deadline - time.monotonic(), 0)
             started = _start(arguments, str(self.folder), self.settings, self.environment, file)
-            answer = _finish(started, arguments[0], self.deadline, given_seconds, b"")
+            answer = _finish(started, arguments[0], self.deadline, given_seconds, feed)
         if answer.cause:
             raise GitFailed(arguments[0], answer.cause)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow_dovetail.redact import strip_url_credentials
 
@@ -39,6 +40,12 @@ class RepositorySettings:
 def branch_name(symbolic_ref: bytes) -> str | None:
     """The short name of the branch that HEAD names; None when it names none."""
     return symbolic_ref.decode("utf-8", "surrogateescape").strip().removeprefix("refs/heads/") or None
+
+
+def absolute_remote(url: str, root: Path) -> str:
+    """A remote's address as it is found from every folder: a relative path is one of the repository."""
+    is_path = "://" not in url and ":" not in url.partition("/")[0]
+    return str((root / url).resolve()) if is_path else url
 
 
 def advice(cause: str) -> str:

@@ -195,8 +195,9 @@ def _end_sentinel(sentinel: subprocess.Popen[bytes]) -> None:
 def _open(command: Sequence[str], run_name: str | None, experiment: str, uri: str) -> Run:
     from mlflow.tracking.context.registry import resolve_tags
 
+    script = _script(command)
     wanted = context.seal({names.TAG_COMMAND: redact.mask_command(command)})
-    return Run(open_new(uri, experiment, None, run_name, resolve_tags(wanted)), _script(command))
+    return Run(open_new(uri, experiment, None, run_name, resolve_tags(wanted)), script)
 
 
 def _write_link(run: Run) -> None:
@@ -208,8 +209,9 @@ def _write_link(run: Run) -> None:
 
 def _script(command: Sequence[str]) -> Path | None:
     """The first file of a command that is a program's text."""
-    files = (Path(word) for word in command if not word.startswith("-"))
-    return next((path.resolve() for path in files if path.is_file() and _is_script(path)), None)
+    # `os.path.isfile` says no where `Path.is_file` raises: to a word that is too long, in a folder that is closed.
+    files = (Path(word) for word in command if not word.startswith("-") and os.path.isfile(word))  # noqa: PTH113
+    return next((path.resolve() for path in files if _is_script(path)), None)
 
 
 def _is_script(path: Path) -> bool:

@@ -17,15 +17,14 @@ from mlflow_dovetail import dvc_link, names
 from mlflow_dovetail.dvc_link import DvcState, InputsChanged, Item, Link
 from mlflow_dovetail.journal import clock_ms, entries
 from mlflow_dovetail.redact import strip_url_credentials
-from mlflow_dovetail.run.code_state import working_folder
+from mlflow_dovetail.run.code_state import is_young, working_folder
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run_folder import read_json, write_whole
 from mlflow_dovetail.store import project_root
 
 log = logging.getLogger("mlflow_dovetail")
 
-# A run's start waits so long, the end of a stage as long as it must: without its inputs its result names no run.
-WAIT_SECONDS = 1.0
+# The end of a stage waits as long as it must: without its inputs its result names no run.
 _LONGEST_SECONDS = 60.0
 
 
@@ -46,20 +45,18 @@ class DataCapture:
         """Of a run that is in a DVC repository; None until it is known."""
 
     def start(self) -> None:
-        """Read, and wait a second at most."""
+        """Begin to read."""
         if dvc_link.repository_of(self._folder) is None:
             return
         try:
             self._thread.start()
         except RuntimeError:  # no room for a thread
             self._capture()
-        else:
-            self._thread.join(WAIT_SECONDS)
 
-    def wait(self) -> None:
-        """Wait until the inputs are known, a minute at most."""
+    def wait(self, seconds: float = _LONGEST_SECONDS) -> None:
+        """Wait until the inputs are known, so long at most."""
         if self._thread.is_alive():
-            self._thread.join(_LONGEST_SECONDS)
+            self._thread.join(seconds)
 
     def check(self) -> None:
         """Identify the inputs again, and the outputs.
@@ -113,14 +110,14 @@ class DataCapture:
     def _capture(self) -> None:
         try:
             state = dvc_link.read_state(self._folder, self._environment)
-            known = self._known_stage()
+            known, stored = self._known_stage(), self._opening.stored
             is_resumed = self._opening.writer.kind == "resume"
-            if known == state.stage and not is_resumed:
-                self.state = state
-                return
-            self._is_main = known is None or is_resumed
-            self._keep(state)
+            self._is_main = is_resumed or (known is None and (stored is None or is_young(stored)))
+            if self._is_main or (state.stage and state.stage != known):
+                self._keep(state)
             self.state = state
+            if known == state.stage and not is_resumed:
+                return
             if state.stage:
                 self._log_data(state)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the training goes on

@@ -12,6 +12,7 @@ from mlflow_dovetail import journal
 from mlflow_dovetail.errors import DovetailError, RunFolderBusy
 from mlflow_dovetail.journal import OutOfTime, Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
+from mlflow_dovetail.run.captures import Captures
 from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
@@ -55,6 +56,11 @@ class Delivery:
             return False
         return not is_complete(self._folder, Progress.load(self._folder, self._tracking_uri))
 
+    def wait_for(self, captures: Captures) -> None:
+        """Wait for what is captured beside the training, as part of the 10 s that closing a run takes at most."""
+        self._waits_until = self._waits_until or time.monotonic() + WAIT_SECONDS
+        captures.wait(self._waits_until)
+
     def flush(self) -> None:
         """Bring what is there to the store, from here; the recorder goes on with what is left after 10 s.
 
@@ -74,7 +80,7 @@ class Delivery:
     def _send(self, deadline: float) -> None:
         try:
             finish_code(self._folder, is_over=False)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is sent
             log.warning("The run's code could not be kept: %s", error)
         if self._store is None and (is_offline() or "mlflow" not in sys.modules):
             return

@@ -32,6 +32,9 @@ class Ended(Protocol):
     def say_ending(self, error: BaseException | None) -> None:
         """An exception has come to the top."""
 
+    def will_end_by(self, error: BaseException) -> None:
+        """An exception is on its way that ends the process, unless somebody says otherwise."""
+
     def close(self) -> None:
         """The process ends."""
 
@@ -96,7 +99,10 @@ class Watch:
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         # While Lightning trains, it calls this after a note to itself, and ends in order after the batch.
         if type(signal.getsignal(signal.SIGTERM)).__name__ != "_HandlersCompose":
-            raise Terminated
+            error = Terminated()
+            for run in self._open:  # outside a `with` block nobody sees a SystemExit
+                run.will_end_by(error)
+            raise error
 
     def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         for run in reversed(self._open):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,9 +14,12 @@ from mlflow_dovetail import names, store
 from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused, StoreUnavailable
 from mlflow_dovetail.git_patch import CAPTURED_FILE, STATE_FILE, CannotRestore, Capture, Code, CodeState, Patch
 from mlflow_dovetail.git_patch.finishing import PATCH_FILE, PUBLISHED_FILE
+from mlflow_dovetail.git_patch.records import VERSION
 from mlflow_dovetail.run.code_state import finish_code, prefix_of
 from mlflow_dovetail.run_folder import RunFolder, read_json, root_for, sha256_of
 from mlflow_dovetail.store import RunStore
+
+_STATE = re.compile(rf"{names.ARTIFACT_CODE}/(?:attempt_(\d{{1,9}})/)?{STATE_FILE}")
 
 
 class KeptCode:
@@ -36,25 +40,21 @@ class KeptCode:
     """
 
     def __init__(self, text: str, tracking_uri: str | None = None) -> None:
-        self._exits = ExitStack()
         self._store: RunStore | None = None
         self._folder: RunFolder | None = None
-        attempts = 1
-        with ExitStack() as on_error:
-            on_error.callback(self._exits.close)
-            self._into = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="dovetail-")))
+        with ExitStack() as exits:
+            self._into = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="dovetail-")))
             try:
-                self._store = self._exits.enter_context(store.open(tracking_uri))
+                self._store = exits.enter_context(store.open(tracking_uri))
                 run = self._store.find_run(text)
-                self.run_id, token = run.run_id, run.token
-                attempts = int(run.tags.get(names.TAG_ATTEMPT, 1))
-                self._folder = next((one for one in _folders() if one.token == token), None)
+                self.run_id = run.run_id
+                self._folder = next((one for one in _folders() if one.token == run.token), None)
             except (RunNotFound, StoreUnavailable) as error:
                 self._store = None
                 self._folder = _only_folder(text, error)
                 self.run_id = self._folder.token
-            self.state = self._read_state(attempts)
-            on_error.pop_all()
+            self.state = self._read_state()
+            self._exits = exits.pop_all()
 
     def patch(self, code: Code, patch: Patch) -> tuple[Path | None, str]:
         """The file of a patch, and the tree that it gives: the whole one where it is here, with its secrets.
@@ -86,13 +86,17 @@ class KeptCode:
 
     def whole(self, code: Code, patch: Patch) -> Path | None:
         """The file that never left this machine, of a patch without what is withheld elsewhere."""
-        into = self._folder.code / f"{self.state.attempt:04d}" if self._folder else None
-        captured = read_json(into / CAPTURED_FILE, Capture) if into else None
-        if not into or not captured:
+        if self._folder is None:
             return None
-        own = [into / Path(one.objects).parent for one in captured.repositories if one.path == code.path]
-        files = [folder / (PATCH_FILE if patch is code.patch else PUBLISHED_FILE) for folder in own]
-        return next((file for file in files if file.exists()), None)
+        into = self._folder.code / f"{self.state.attempt:04d}"
+        try:
+            captured = read_json(into / CAPTURED_FILE, Capture)
+        except PermissionError:  # somebody else's: their secrets are not for us
+            return None
+        repositories = captured.repositories if captured else []
+        own = [into / Path(one.objects).parent for one in repositories if one.path == code.path]
+        name = PATCH_FILE if patch == code.patch else PUBLISHED_FILE
+        return next((folder / name for folder in own if (folder / name).exists()), None)
 
     def __enter__(self) -> KeptCode:
         return self
@@ -102,11 +106,11 @@ class KeptCode:
     ) -> None:
         self._exits.close()
 
-    def _read_state(self, attempts: int) -> CodeState:
+    def _read_state(self) -> CodeState:
         if self._folder:
-            finish_code(self._folder, is_over=False)
-            attempts = max([attempts, *(int(one.name) for one in self._folder.code.glob("[0-9]*"))])
-        for attempt in range(attempts, 0, -1):
+            with suppress(OSError):  # a folder of somebody else's
+                finish_code(self._folder, is_over=False)
+        for attempt in sorted(self._attempts(), reverse=True):
             with suppress(StoreRefused):
                 return self._decoded(self._file(f"{prefix_of(attempt)}/{STATE_FILE}"))
         raise CannotRestore(
@@ -115,15 +119,25 @@ class KeptCode:
             "See what is known of it: dovetail show RUN.",
         )
 
+    def _attempts(self) -> set[int]:
+        """Which attempts of the run have their code, here or in the store."""
+        there = []
+        if self._store:
+            there += [one.path for one in self._store.list_artifacts(self.run_id, names.ARTIFACT_CODE)]
+        if self._folder:
+            root = self._folder.captured
+            there += [path.relative_to(root).as_posix() for path in (root / names.ARTIFACT_CODE).rglob(STATE_FILE)]
+        matches = filter(None, (_STATE.fullmatch(path) for path in there))
+        return {int(match[1] or 1) for match in matches}
+
     def _decoded(self, file: Path) -> CodeState:
         try:
-            return msgspec.json.decode(file.read_bytes(), type=CodeState)
+            state = msgspec.json.decode(file.read_bytes(), type=CodeState)
         except msgspec.DecodeError as error:
-            raise CannotRestore(
-                "Cannot read the run's code/state.json.",
-                f"{error}.",
-                "It is damaged, or of a later Dovetail: update with pip install --upgrade mlflow-dovetail.",
-            ) from error
+            raise _unreadable(f"{error}.") from error
+        if state.version > VERSION:
+            raise _unreadable(f"It has format {state.version}; this Dovetail knows {VERSION}.")
+        return state
 
     def _file(self, artifact: str) -> Path:
         here = self._folder.captured / artifact if self._folder else None
@@ -147,3 +161,11 @@ def _only_folder(text: str, error: DovetailError) -> RunFolder:
     if len(found) != 1:
         raise error
     return found[0]
+
+
+def _unreadable(why: str) -> CannotRestore:
+    return CannotRestore(
+        "Cannot read the run's code/state.json.",
+        why,
+        "It is damaged, or of a later Dovetail: update with pip install --upgrade mlflow-dovetail.",
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_dovetail import __version__, names, store
+from mlflow_dovetail import __version__, git_patch, names, store
 from mlflow_dovetail.errors import DovetailError, RunFolderInvalid, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms
 from mlflow_dovetail.journal.entries import AttemptKind, End
@@ -71,10 +71,12 @@ def open_new(
     """Create a run.
 
     Raises:
+        DovetailError: A setting is no number.
         StoreUnavailable: A local database cannot be made or read.
         StoreRefused: The experiment has been deleted.
         RunFolderInvalid: No folder can be written.
     """
+    git_patch.Limits.of_environment()  # a wrong setting is told before there is a run
     token = secrets.token_hex(16)
     description = Description(
         version=VERSION,
@@ -125,6 +127,7 @@ def open_known(tracking_uri: str, run_id: str, kind: AttemptKind) -> Opening:
         RunNotFound: The store has no such run.
         RunFolderInvalid: No folder can be written.
     """
+    git_patch.Limits.of_environment()
     folder = _find_folder(tracking_uri, run_id)
     opened = _open_store(tracking_uri, None, None)
     stored = None

@@ -22,7 +22,7 @@ from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
 from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
-from mlflow_dovetail.run.code_state import finish_code
+from mlflow_dovetail.run.code_state import CodeFinisher
 from mlflow_dovetail.run.out_of_memory import read_oom_kills
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
@@ -61,6 +61,7 @@ class Recorder:
         self._uri = tracking_uri
         self._offline = is_offline()
         self._console = ConsoleCapture(folder)
+        self._code = CodeFinisher(folder, lambda error: self._count("the code is not kept", error))
         self._oom_kills = read_oom_kills(os.getpid())
         self._store: RunStore | None = None
         self._began = time.monotonic()
@@ -99,8 +100,10 @@ class Recorder:
         self._beat(now)
         self._attempt("checkpoints are not copied", lambda: staging.stage(self._folder))
         close_abandoned(self._folder, self._oom_kills)
-        self._attempt("the code is not kept", lambda: finish_code(self._folder, is_over=is_all_over(self._folder)))
-        if is_all_over(self._folder) and self._over_since is None:
+        is_over = is_all_over(self._folder)
+        if self._code.is_busy(is_over=is_over):
+            is_over = False
+        if is_over and self._over_since is None:
             self._over_since = self._next_sending = self._next_capture = now
         if now >= self._next_capture:
             self._next_capture = now + CAPTURE_SECONDS

@@ -16,9 +16,8 @@ from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
-from mlflow_dovetail.run.code_state import CodeCapture
+from mlflow_dovetail.run.captures import Captures
 from mlflow_dovetail.run.console import ConsoleTee
-from mlflow_dovetail.run.data_state import DataCapture
 from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
 from mlflow_dovetail.run.kept_files import KeptFiles
@@ -49,10 +48,8 @@ class Run:
     """
 
     def __init__(self, opening: Opening, script: Path | None = None) -> None:
-        # Before anyone edits a file.
-        self._code, self._data = CodeCapture(opening, script), DataCapture(opening)
-        self._data.start()
-        self._code.start()
+        self._captures = Captures(opening, script)
+        self._captures.start()
         self._opening = opening
         self._writer: JournalWriter = opening.writer
         self._run_id = opening.stored.run_id if opening.stored else ""
@@ -72,6 +69,7 @@ class Run:
         self._start_recorder()
         self._register()
         WATCH.add(self)
+        self._captures.wait_at_start()
 
     @property
     def token(self) -> str:
@@ -275,14 +273,14 @@ class Run:
             InputsChanged: The stage's inputs were edited while it ran; nothing is written. `DOVETAIL_CHANGED_INPUTS`
                 set to "warn" makes that a warning.
         """
-        path, token = self._data.write_link(Path(directory), self.run_id)
+        path, token = self._captures.data.write_link(Path(directory), self.run_id)
         self.set_tag(names.TAG_DVC_LINK, token)
         return path
 
     @property
     def link_path(self) -> Path | None:
         """Where the DVC stage that runs here has its `mlflow_run.json`; None where it lists none."""
-        return self._data.link_path()
+        return self._captures.data.link_path()
 
     def end(self, status: RunStatus = "FINISHED", cause: str = "") -> None:
         """Say how the run ended, and wait for the store, 10 s at most. More may be logged afterwards.
@@ -317,8 +315,7 @@ class Run:
             return
         if not self._has_ended:
             self.say_ending(self._error)
-        self._code.wait()
-        self._data.wait()
+        self._delivery.wait_for(self._captures)
         WATCH.remove(self)
         self._tee.stop()
         for fault, count in self._tee.faults.items():

@@ -107,8 +107,8 @@ class RunStore(Protocol):
             StoreRefused: The run has no such file.
         """
 
-    def list_artifacts(self, run_id: str) -> list[Artifact]:
-        """Every file of the run, in all folders, sorted by path."""
+    def list_artifacts(self, run_id: str, folder: str = "") -> list[Artifact]:
+        """Every file of the run, or of a folder among its artifacts, in all folders below, sorted by path."""
 
     def set_status(self, run_id: str, status: RunStatus, *, end_time_ms: int | None = None) -> None:
         """Set the status. All but RUNNING end the run, now or at `end_time_ms`."""

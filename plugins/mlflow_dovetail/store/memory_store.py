@@ -148,9 +148,11 @@ class MemoryStore:
             copy.write_bytes(entry.artifacts[path])
             return copy
 
-    def list_artifacts(self, run_id: str) -> list[Artifact]:
+    def list_artifacts(self, run_id: str, folder: str = "") -> list[Artifact]:
         with self._entry(run_id) as entry:
-            return [Artifact(path, len(content)) for path, content in sorted(entry.artifacts.items())]
+            below = f"{folder}/" if folder else ""
+            there = sorted((path, content) for path, content in entry.artifacts.items() if path.startswith(below))
+            return [Artifact(path, len(content)) for path, content in there]
 
     def set_status(self, run_id: str, status: RunStatus, *, end_time_ms: int | None = None) -> None:
         with self._entry(run_id) as entry:

@@ -151,9 +151,9 @@ class MlflowStore:
         with self._asking(f"Cannot read {path} of the run {run_id}", timeout_seconds=UPLOAD_TIMEOUT_SECONDS):
             return Path(self._client.download_artifacts(run_id, path, str(folder)))
 
-    def list_artifacts(self, run_id: str) -> list[Artifact]:
+    def list_artifacts(self, run_id: str, folder: str = "") -> list[Artifact]:
         with self._asking(f"Cannot list the artifacts of the run {run_id}"):
-            return sorted(self._files(run_id, None), key=lambda file: file.path)
+            return sorted(self._files(run_id, folder or None), key=lambda file: file.path)
 
     def set_status(self, run_id: str, status: RunStatus, *, end_time_ms: int | None = None) -> None:
         with self._asking(f"Cannot set the status of the run {run_id}"):
