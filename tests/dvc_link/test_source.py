@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -217,6 +218,7 @@ def test_a_remote_that_is_not_configured_here_does_not_keep_the_default_one_from
 def test_a_changed_file_in_the_work_tree_is_not_taken(project: Project, is_hidden: bool) -> None:
     """Also with the size and the time it had, by which DVC would know its hash."""
     wanted = source(project, FILE)
+    wanted.load()
     before = (project.root / FILE).stat()
     (project.root / FILE).write_bytes(b"bad\r\n" if is_hidden else b"edited\r\n")
     if is_hidden:
@@ -305,6 +307,11 @@ def test_a_folder_and_a_file_in_it_at_a_revision(project: Project) -> None:
     assert Path(DvcDatasetSource(f"{FOLDER}/sub/2.txt", rev=project.first).load()).read_bytes() == b"two"
 
 
+def test_a_commit_knows_the_hash_and_the_work_tree_has_the_content(project: Project) -> None:
+    lose(project.root / ".dvc/cache", project.storage)
+    assert contents(DvcDatasetSource(FOLDER, rev=project.first).load()) == IMAGES
+
+
 def test_what_git_keeps_is_found_by_dvcs_hash_in_its_commit(project: Project) -> None:
     old = project.root.parent / "old"
     write(old, {f"code/{name}": content for name, content in CODE.items()})
@@ -336,6 +343,15 @@ def test_a_dvc_project_in_a_sub_directory_of_the_git_repository(
     write(inner, {"d.csv": b"2\n"})
     monkeypatch.chdir(inner)
     assert Path(DvcDatasetSource("d.csv", rev=rev).load()).read_bytes() == b"1\n"
+
+
+def test_imported_data_come_from_where_they_were_imported(project: Project) -> None:
+    """Without a copy in this project's cache, and none on its remote."""
+    run(project.root, f"dvc import -q --rev {project.first} -o theirs {project.url} {FOLDER}", "git add theirs.dvc")
+    run(project.root, "git commit -qm import")
+    wanted = source(project, "theirs", rev=run(project.root, "git rev-parse HEAD"))
+    lose(project.root / "theirs", project.root / ".dvc/cache", project.storage)
+    assert contents(wanted.load()) == IMAGES
 
 
 # Nothing of the user's is touched.
@@ -383,6 +399,15 @@ def test_the_folder_is_made_and_has_the_data_only(project: Project, tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", [FILE, FOLDER])
+def test_the_folder_may_lie_on_another_disk_than_temporary_files(project: Project, tmp_path: Path, path: str) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        assert digest_of_path(Path(source(project, path).load(folder))) == project.digest(path)
+
+
+@pytest.mark.parametrize("path", [FILE, FOLDER])
 def test_what_is_there_already_is_good_if_it_is_the_same(project: Project, tmp_path: Path, path: str) -> None:
     wanted = source(project, path)
     assert wanted.load(tmp_path / "out") == wanted.load(tmp_path / "out")
@@ -421,7 +446,12 @@ def test_the_error_says_where_was_looked_and_what_to_do(project: Project, path: 
     with pytest.raises(DovetailError) as raised:
         wanted.load()
     told = str(raised.value)
-    for place in ("the work tree of", "DVC's cache", "the remote 'storage'", f"commit {project.second[:12]}"):
+    for place in (
+        "the work tree of",
+        "DVC's cache",
+        f"the remote 'storage' ({project.storage})",
+        f"commit {project.second[:12]}",
+    ):
         assert place in told
     assert "Run `dvc push` where the data are" in told
 
@@ -514,16 +544,15 @@ def test_another_machine_loads_the_same_bytes_by_revision_and_by_hash(
 ) -> None:
     """No clone of the repository, no cache: the network alone, here two folders."""
     images, code = {name: content.decode() for name, content in IMAGES.items()}, master.digest("code")
+    python_files = {"a.py": "a = 2\n", "deep/b.py": "b = 1\n"}
     wanted = [
         ({"path": FILE, "rev": master.first, "url": master.url}, {".": "old\r\n"}),
         ({"path": FILE, "digest": md5(b"old\r\n"), "rev": master.first, "url": master.url}, {".": "old\r\n"}),
         ({"path": FOLDER, "rev": master.second, "url": master.url}, images),
         ({"digest": master.digest(FOLDER), "url": master.url}, images),
         ({"path": FILE, "digest": md5(b"new\r\n"), "rev": NEVER, "url": master.url}, {".": "new\r\n"}),
-        (
-            {"path": "code", "digest": code, "rev": master.second, "url": master.url},
-            {"a.py": "a = 2\n", "deep/b.py": "b = 1\n"},
-        ),
+        ({"path": "code", "digest": code, "rev": master.second, "url": master.url}, python_files),
+        ({"path": "code", "rev": master.second, "url": master.url.removeprefix("file://")}, python_files),
     ]
     done = python(LOAD, json.dumps([fields for fields, _ in wanted]), cwd=elsewhere)
     answers = [json.loads(line) for line in done.stdout.splitlines()]

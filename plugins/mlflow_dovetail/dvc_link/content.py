@@ -63,14 +63,13 @@ class Objects:
         """Copy one object.
 
         Raises:
-            NotThere: Not there, or not with this content; nothing is left at `target`.
+            NotThere: Not there, or not with this content.
         """
         if digest not in self.lacks:
             why = self._copy(digest, target)
             if not why:
                 return
             self.lacks[digest] = why
-            target.unlink(missing_ok=True)
         raise NotThere(self.lacks[digest])
 
     def _copy(self, digest: str, target: Path) -> str:
