@@ -77,12 +77,12 @@ def links_at(folder: Path, rev: str, *, limit_seconds: float = LIMIT_SECONDS) ->
     if rev == WORKSPACE:
         git, (listed,) = open_repository(Path(folder), WORKSPACE_CALL, limit_seconds=limit_seconds)
         return links_in(WORKSPACE, workspace_files(git.folder, listed.output), refuse)
-    calls = (*naming_calls(rev), (*_TREE, rev))
-    git, (named, refs, tree) = open_repository(Path(folder), *calls, limit_seconds=limit_seconds)
-    commit = resolve(git, rev, named, refs)
+    verify, *more = naming_calls(rev)
+    calls = ((*_TREE, rev), *more)
+    git, (named, tree, *refs) = open_repository(Path(folder), *calls, limit_seconds=limit_seconds, verify=verify)
+    commit = resolve(git, rev, named, *refs)
     # Unless it is a name that DVC alone knows, the tree is there already.
-    listing = tree.output if named.code == tree.code == 0 else git.run(*_TREE, commit)
-    files = list_named(listing)
+    files = list_named(tree.output if named.code == tree.code == 0 else git.run(*_TREE, commit))
     blobs = read_blobs(git, files.values())
     return links_in(commit, {path: blobs[oid] for path, oid in files.items() if oid in blobs}, refuse)
 
@@ -112,7 +112,7 @@ def revs_of(
     """
     calls = (*REFS_CALLS, WORKSPACE_CALL)
     git, (*answers, listed) = open_repository(Path(folder), *calls, limit_seconds=limit_seconds)
-    refs = parse_refs(*(answer.output for answer in answers))
+    refs = parse_refs(git.folder, *(answer.output for answer in answers))
     files = workspace_files(git.folder, listed.output)
     kept = HistoryCache(cache or cache_root(Path(folder), git.folder), refs.key)
     answer = kept.answer(run, files)
@@ -136,8 +136,7 @@ def _revs(git: Git, refs: Refs, kept: HistoryCache, run: RunFacts, here: list[Li
         # A dvc.lock changes also for the sake of other stages.
         arrivals, commits = _places(index, {run.link_token}, lambda each, about: about.isdisjoint(each.gone))
     links = _links_of_commits(git, commits, index.locks, paths, run)
-    head = refs.heads[0] if refs.heads else ""
-    again_at = head if here and head not in commits else ""
+    again_at = refs.head if here and refs.head not in commits else ""
     reused = find_reused(git, index, arrivals, run, again_at)
     called = {tip.commit: tip.names for tip in index.tips}
     return [_rev(link, run, called.get(link.rev, ()), reused, bool(links)) for link in [*links, *here]]

@@ -33,53 +33,62 @@ class Unfinished(NamedTuple):
     has_failed: bool
 
 
-def open_repository(folder: Path, *calls: Sequence[str], limit_seconds: float) -> tuple[Git, list[GitAnswer]]:
+def open_repository(
+    folder: Path, *calls: Sequence[str], limit_seconds: float, verify: Sequence[str] = ()
+) -> tuple[Git, list[GitAnswer]]:
     """Git in the work tree that a folder belongs to, and what calls gave that were made beside asking for it.
+
+    Args:
+        folder: In the work tree.
+        calls: Arguments after `git`.
+        limit_seconds: For all that is asked of what is given back.
+        verify: More arguments of `git rev-parse`; then the first answer is what it says of them.
 
     Raises:
         DovetailError: It is in none.
     """
     git = Git(folder, deadline=time.monotonic() + limit_seconds)
-    top, *answers = git.ask(("rev-parse", "--show-toplevel"), *calls)
-    if top.cause:
+    top, *answers = git.ask(("rev-parse", "--show-toplevel", *verify), *calls)
+    if not top.output:
         raise DovetailError(
             f"Cannot read the history of {folder}.",
             f"{advice(top.cause).capitalize()}.",
             "Name a folder of a project that is in git, or run: git init",
         )
-    git.folder = Path(path_text(top.output).rstrip("\n"))
-    return git, answers
+    path, _, rest = top.output.rstrip(b"\n").partition(b"\n")
+    git.folder = Path(path_text(path))
+    return git, [top._replace(output=rest), *answers] if verify else answers
 
 
-def naming_calls(rev: str) -> tuple[Sequence[str], Sequence[str]]:
-    """What `resolve` asks git.
+def naming_calls(rev: str) -> list[Sequence[str]]:
+    """What `resolve` asks git: first the arguments of `git rev-parse`, then a call if the name may be of two refs.
 
     Raises:
         DovetailError: It cannot be a name.
     """
     if not rev or rev.startswith("-") or "\n" in rev or "\0" in rev:
         raise _unknown(rev, "It is no name of a revision")
-    refs = [f"refs/heads/{rev}", f"refs/tags/{rev}"] if _NAME.fullmatch(rev) else ["refs/heads/?"]
-    return (
-        ("rev-parse", "--verify", f"{rev}^{{commit}}"),
-        ("for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", *refs),
-    )
+    calls: list[Sequence[str]] = [("--verify", f"{rev}^{{commit}}")]
+    if _NAME.fullmatch(rev) and rev != "HEAD":
+        refs = [f"refs/heads/{rev}", f"refs/tags/{rev}"]
+        calls.append(("for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", *refs))
+    return calls
 
 
-def resolve(git: Git, rev: str, commit: GitAnswer, refs: GitAnswer) -> str:
+def resolve(git: Git, rev: str, commit: GitAnswer, refs: GitAnswer | None = None) -> str:
     """The commit that a revision means: what git says, and where git knows none, DVC's experiment of that name.
 
     Args:
         git: In the repository.
         rev: The revision.
         commit: What the first of `naming_calls` gave.
-        refs: What the second gave.
+        refs: What the second gave, if there is one.
 
     Raises:
         DovetailError: There is none, or more than one.
     """
     if commit.code == 0:
-        _be_sure(rev, [line.split() for line in path_text(refs.output).splitlines()])
+        _be_sure(rev, [line.split() for line in path_text(refs.output if refs else b"").splitlines()])
         return commit.output.decode().strip()
     if "ambiguous" in commit.cause:
         raise DovetailError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +31,7 @@ _LOG = (
     "--no-show-signature", "--no-color", "--no-mailmap", "--format=%x01%H %ct",
 )  # fmt: skip
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38,})/([^/]+)")
+_HEAD = re.compile(r"^worktree (.*)\nHEAD ([0-9a-f]+)$", re.MULTILINE)
 _CHANGE = re.compile(rb":+(?:[0-7]{6} )+((?:[0-9a-f]{40,64} )+)[A-Z]+[0-9]*\0([^\0]+)\0")
 _NAMED = re.compile(rb"%s['\"]?\s" % re.escape(names.RUN_LINK_FILE.encode()))
 _IDS = re.compile(rb"\b[0-9a-f]{32}\b")
@@ -100,30 +102,34 @@ class Refs(NamedTuple):
 
     Args:
         commits: Full name → object; tags are not peeled.
-        heads: Of all work trees; none in a repository without a commit.
+        head: Of the work tree that is asked in; empty before the first commit.
+        other_heads: Those of other work trees.
         key: Changes with each of them.
     """
 
     commits: dict[str, str]
-    heads: tuple[str, ...]
+    head: str
+    other_heads: tuple[str, ...]
     key: str
 
 
-REFS_CALLS = (
-    ("for-each-ref", "--format=%(objectname) %(refname)"),
-    ("worktree", "list", "--porcelain"),
-    ("rev-parse", "--verify", "--quiet", "HEAD"),
-)
+REFS_CALLS = (("for-each-ref", "--format=%(objectname) %(refname)"), ("worktree", "list", "--porcelain"))
 
 
-def parse_refs(listed: bytes, trees: bytes, head: bytes) -> Refs:
-    """All refs but DVC's own, and the heads of all work trees, in the outputs of `REFS_CALLS`."""
+def parse_refs(top: Path, listed: bytes, trees: bytes) -> Refs:
+    """All refs but DVC's own, and the heads of all work trees.
+
+    Args:
+        top: Of the work tree that is asked in.
+        listed: The output of the first of `REFS_CALLS`.
+        trees: That of the second.
+    """
     lines = (line.partition(" ") for line in path_text(listed).splitlines())
     commits = {name: oid for oid, _, name in lines if not name.startswith(_HIDDEN)}
-    others = re.findall(rb"^HEAD ([0-9a-f]*[1-9a-f][0-9a-f]*)$", trees, re.MULTILINE)
-    heads = tuple(dict.fromkeys(oid.decode().strip() for oid in (head, *others) if oid.strip()))
-    key = hashlib.sha256(b"\0".join((listed, *map(str.encode, heads)))).hexdigest()
-    return Refs(commits, heads, key)
+    heads = {match[1]: match[2] for match in _HEAD.finditer(path_text(trees)) if match[2].strip("0")}
+    key = hashlib.sha256(repr((str(top), heads)).encode("utf-8", "surrogateescape") + listed).hexdigest()
+    own = heads.pop(str(top), "")
+    return Refs(commits, own, tuple(heads.values()), key)
 
 
 def short_name(ref: str) -> str:
@@ -173,9 +179,8 @@ def _read_tips(git: Git, refs: Refs, paths: list[str]) -> list[Tip]:
     by_object: dict[str, list[str]] = {}
     for name, oid in refs.commits.items():
         by_object.setdefault(oid, []).append(name)
-    for number, oid in enumerate(refs.heads):
-        if oid not in by_object:
-            by_object[oid] = ["HEAD"] if number == 0 else []
+    for oid in filter(None, (refs.head, *refs.other_heads)):
+        by_object.setdefault(oid, ["HEAD"] if oid == refs.head else [])
     asked = [question for oid in by_object for question in (f"{oid}^{{commit}}", *(f"{oid}:{path}" for path in paths))]
     answers = iter(check_names(git, asked))
     tips: dict[str, Tip] = {}
@@ -191,9 +196,10 @@ def _read_tips(git: Git, refs: Refs, paths: list[str]) -> list[Tip]:
 def _read_log(git: Git, refs: Refs, *files: str) -> list[list[Arrival]]:
     """The arrivals of the files of each name."""
     found: dict[str, list[Arrival]] = {name: [] for name in files}
-    if refs.commits or refs.heads:
+    heads = [oid for oid in (refs.head, *refs.other_heads) if oid]
+    if refs.commits or heads:
         paths = [f":(glob)**/{name}" for name in files]
-        for arrival in _parse_log(git.run(*_LOG, *_EXCLUDED, "--all", *refs.heads, "--", *paths)):
+        for arrival in _parse_log(git.run(*_LOG, *_EXCLUDED, "--all", *heads, "--", *paths)):
             found[arrival.path.rpartition("/")[2]].append(arrival)
     return list(found.values())
 
