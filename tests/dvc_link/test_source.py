@@ -629,8 +629,13 @@ print(json.dumps([[one.__name__ for one in get_registered_sources()], loaded, [s
 """
 
 
-def test_mlflow_has_the_source_in_a_fresh_process_and_dvc_is_not_imported(python: Python, elsewhere: Path) -> None:
-    names, loaded, told = json.loads(python(REGISTERED, cwd=elsewhere).stdout)
+@pytest.mark.parametrize("first", ["mlflow", "mlflow_dovetail.dvc_link.source"])
+def test_mlflow_has_the_source_in_a_fresh_process_and_dvc_is_not_imported(
+    python: Python, elsewhere: Path, first: str
+) -> None:
+    """Whichever is imported first: each imports the other."""
+    code = REGISTERED.replace("    import mlflow\n", f"    import {first}\n")
+    names, loaded, told = json.loads(python(code, cwd=elsewhere).stdout)
     assert names.count("DvcDatasetSource") == 1
     assert loaded == []
     assert not [one for one in told if "Dvc" in one]
