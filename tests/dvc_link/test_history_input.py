@@ -54,6 +54,20 @@ def test_a_repository_without_a_commit(tmp_path, own_home):
         links_at(tmp_path, "HEAD")
 
 
+def test_a_clone_without_all_files_and_one_without_all_commits(ran, tmp_path):
+    run, b = ran.facts(), ran.commit("B")
+    ran.git("config", "uploadpack.allowFilter", "true")
+    partial, shallow = Project(tmp_path / "partial"), Project(tmp_path / "shallow")
+    ran.git("clone", "--quiet", "--no-checkout", "--filter=blob:none", ran.root.as_uri(), str(partial.root))
+    for call in (lambda: links_at(partial.root, "HEAD"), lambda: revs_of(partial.root, run)):
+        with pytest.raises(DovetailError, match="git fetch --refetch --no-filter"):
+            call()
+    partial.git("fetch", "--quiet", "--refetch", "--no-filter")
+    assert verdicts(partial, run) == {b: "exact"}
+    ran.git("clone", "--quiet", "--depth=1", ran.root.as_uri(), str(shallow.root))
+    assert verdicts(shallow, run) == {b: "exact", "workspace": "exact"}
+
+
 BROKEN = [
     "stages: [\n",
     "<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other\n",

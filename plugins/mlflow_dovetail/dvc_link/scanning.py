@@ -28,7 +28,7 @@ _HIDDEN = (
 _EXCLUDED = [f"--exclude={name}*" for name in _HIDDEN]
 _LOG = (
     "log", "--full-history", "-c", "--raw", "-z", "--root", "--no-renames", "--no-abbrev", "--no-relative",
-    "--no-show-signature", "--no-color", "--no-mailmap", "--format=%x01%H %ct",
+    "--no-show-signature", "--ignore-missing", "--no-color", "--no-mailmap", "--format=%x01%H %ct",
 )  # fmt: skip
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38,})/([^/]+)")
 _HEAD = re.compile(r"^worktree (.*)\nHEAD ([0-9a-f]+)$", re.MULTILINE)
