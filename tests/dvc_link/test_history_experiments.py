@@ -135,6 +135,9 @@ def test_one_name_on_two_baselines(ran):
     two = ran.git("rev-parse", f"refs/exps/{c[:2]}/{c[2:]}/same")
     assert only(links_at(ran.root, "same")).rev == two  # DVC too prefers the one of HEAD
     assert verdicts(ran, first) == {one: "exact"}
+    ran.git("switch", "--quiet", "--detach", "HEAD~1")
+    assert only(links_at(ran.root, "same")).rev == one
+    ran.git("switch", "--quiet", "main")
     ran.write(README="even more")
     ran.commit("D")
     with pytest.raises(DovetailError, match="Give the experiment's commit"):

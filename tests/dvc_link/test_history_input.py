@@ -155,6 +155,23 @@ def test_a_lock_has_the_values_that_dvc_reads(own_home, change):
     assert (claim.stage, claim.digest, claim.path) == ("train@1e-05", "ab" * 16, "mlflow_run.json")
 
 
+def test_a_value_that_another_stage_has_named_is_read(own_home):
+    text = LOCK.format(md5="ab" * 16).replace("cmd: python prepare.py", "cmd: &a python prepare.py")
+    text = text.replace("cmd: python train.py\n      --much", "cmd: *a")
+    (claim,) = locks.read_claims("dvc.lock", text.encode(), b"")
+    assert claim.entry["cmd"] == "python prepare.py"
+
+
+@pytest.mark.parametrize(
+    ("wdir", "path"),
+    [("a/${item}", "x/a/1e-05/mlflow_run.json"), ("../b", "b/mlflow_run.json"), ("${item.a}", None)],
+)
+def test_the_working_folder_of_a_stage_that_is_made_many_times(own_home, wdir, path):
+    pipeline = f"stages:\n  train:\n    foreach: [1e-05]\n    do:\n      cmd: x\n      wdir: {wdir}\n"
+    (claim,) = locks.read_claims("x/dvc.lock", LOCK.format(md5="ab" * 16).encode(), pipeline.encode())
+    assert (claim.stage, claim.path) == ("x/dvc.yaml:train@1e-05", path)
+
+
 def test_a_stage_twice_in_a_lock_is_broken(own_home):
     text = LOCK.format(md5="ab" * 16).replace("prepare:", "train@1e-05:")
     with pytest.raises(locks.BrokenLock, match="duplicate"):

@@ -123,6 +123,9 @@ def test_a_work_tree_beside(ran, tmp_path):
     detached = beside.commit("on no branch")
     assert verdicts(beside, second) == {detached: "exact", "workspace": "exact"}
     assert verdicts(ran, second) == {detached: "exact"}
+    beside.write(README="later")
+    later = beside.commit("on no branch either")
+    assert verdicts(ran, second) == {detached: "exact", later: "exact"}
 
 
 def test_a_moved_project_folder_is_not_a_second_time(tmp_path, own_home):
