@@ -408,6 +408,15 @@ def test_runs_are_found_by_what_is_within_a_tag(run_store: RunStore):
     assert run_store.search("data", md5) == []
 
 
+def test_runs_are_found_by_the_digest_of_their_data(run_store: RunStore):
+    first, second = (run_store.create_run(new_token(), name=name) for name in ("first", "second"))
+    digest = uuid.uuid4().hex
+    run_store.log_inputs(first.run_id, [DatasetInput("digits", digest, "data/digits.csv", "train")])
+    run_store.log_inputs(second.run_id, [DatasetInput("digits", digest[::-1], "data/digits.csv", "train")])
+    assert [run.name for run in run_store.search_data(digest)] == ["first"]
+    assert run_store.search_data("nothing") == []
+
+
 def test_a_run_has_no_registered_model_and_an_unknown_one_is_an_error(run_store: RunStore):
     run = run_store.create_run(uuid.uuid4().hex)
     assert run_store.models_of(run.run_id) == []

@@ -26,6 +26,11 @@ COMMANDS = {
         "dovetail patch show 9f2c41 --stat",
     ),
     "restore": ("Make the exact code of a run again, in a folder of its own.", "dovetail restore 9f2c41 ../last-month"),
+    "runs": (
+        "Say which runs made a revision, or read or wrote a file: REV, PATH, PATH@REV or md5:HASH.",
+        "dovetail runs data/raw/digits.csv@v1.0",
+    ),
+    "revs": ("Say which commits, branches and experiments have a run's result.", "dovetail revs 9f2c41"),
     "sync": ("Send runs that are kept here to their store, or to another one.", "dovetail sync"),
     "exec": ("Track any command as a run.", "dovetail exec --run-name baseline -- python train.py --lr 0.1"),
 }

@@ -30,6 +30,15 @@ def render_page(title: str, sections: Sequence[Section], *, colour: bool) -> str
     return "\n\n".join(blocks)
 
 
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns under their heads, without a trailing newline."""
+    shown = [[safe(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(len(row[number]) for row in shown) for number in range(len(heads))]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
+    )
+
+
 def wants_colour() -> bool:
     """Only on a terminal, and not with NO_COLOR (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

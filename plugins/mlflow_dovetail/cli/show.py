@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_dovetail import names
@@ -39,12 +40,17 @@ _DVC = {
     "stage": names.TAG_DVC_STAGE,
     "experiment": names.TAG_DVC_EXPERIMENT,
     "baseline rev": names.TAG_DVC_BASELINE_REV,
+    "changed inputs": names.TAG_DVC_CHANGED,
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What follows `dovetail show`."""
-    parser.add_argument("run", metavar="RUN", help="a run id or token, the beginning of one, or a unique run name")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run id or token, the beginning of one, a unique run name, or a registered model: models:/name@alias",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,6 +75,7 @@ class RunView:
     artifacts: Sequence[Artifact]
     parent: tuple[str, str] | None
     children: Sequence[Run]
+    revs: Sequence[tuple[str, str]] = ()
 
 
 def read_view(store: RunStore, text: str) -> RunView:
@@ -82,6 +89,7 @@ def read_view(store: RunStore, text: str) -> RunView:
         artifacts=_artifacts(store, found.run_id),
         parent=_parent(store, found.tags.get(names.TAG_MLFLOW_PARENT)),
         children=store.search(names.TAG_MLFLOW_PARENT, found.run_id),
+        revs=_revs(store, found),
     )
 
 
@@ -90,6 +98,7 @@ def as_json(view: RunView) -> str:
     fields = asdict(view.run)
     fields["metrics"] = {key: value if math.isfinite(value) else str(value) for key, value in view.run.metrics.items()}
     fields["artifacts"] = [asdict(one) for one in view.artifacts]
+    fields["revs"] = [{"rev": rev, "verdict": verdict} for rev, verdict in view.revs]
     fields["parent_run_id"] = view.parent[0] if view.parent else None
     fields["children"] = [{"run_id": one.run_id, "name": one.name, "status": one.status} for one in view.children]
     return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
@@ -106,6 +115,7 @@ def as_page(view: RunView, *, colour: bool) -> str:
         Section("Code", _known(tags, _CODE)),
         Section("Machine", _known(tags, _MACHINE)),
         Section("DVC", _known(tags, _DVC)),
+        Section("Revisions", [(rev, verdict) for rev, verdict in view.revs]),
         Section("Data", [(one.context or "input", f"{one.name}  {one.digest}  {one.source}") for one in run.inputs]),
         Section("Tags", _own(tags)),
         Section("Artifacts", [(one.path, size(one.size_bytes)) for one in view.artifacts]),
@@ -128,6 +138,20 @@ def _summary(view: RunView) -> list[tuple[str, str]]:
         ("took", duration((run.end_time_ms or 0) - run.start_time_ms) if ended else ""),
     ]
     return [row for row in rows if row[1]]
+
+
+def _revs(store: RunStore, run: Run) -> list[tuple[str, str]]:
+    """Where the result of a run that DVC has made is, in the repository here."""
+    if names.TAG_DVC_LINK not in run.tags:
+        return []
+    from mlflow_dovetail import dvc_link
+    from mlflow_dovetail.run.lookup import facts_of
+
+    try:
+        found = dvc_link.revs_of(Path.cwd(), facts_of(store, run))
+    except DovetailError:
+        return []  # in no repository, or in another one: `dovetail revs` says it
+    return [(one.rev[:12], "  ".join((one.verdict, *one.names, *one.details))) for one in found]
 
 
 def _known(tags: Mapping[str, str], rows: Mapping[str, str]) -> list[tuple[str, str]]:

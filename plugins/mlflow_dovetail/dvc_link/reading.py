@@ -221,3 +221,37 @@ def _imported_from(stage: Stage) -> str:
         if isinstance(lock, dict):
             return str(lock.get("rev_lock", ""))
     return ""
+
+
+def digest_at(folder: Path, path: str, rev: str | None = None) -> str:
+    """The hash that DVC has of a file or folder at a revision; empty where it tracks none there.
+
+    Args:
+        folder: In the project; the path is relative to it, or to the repository's root.
+        rev: As git takes it; the work tree's `.dvc` files and dvc.lock when left out.
+
+    Raises:
+        DovetailError: DVC is not installed, or cannot read the revision.
+    """
+    root = repository_of(folder) or folder
+    inside = (folder / path).resolve()
+    candidates = [inside.relative_to(root).as_posix()] if inside.is_relative_to(root) else []
+    try:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+    except ImportError as error:
+        raise DovetailError(f"Cannot say what {path} was.", "DVC is not installed here.", "pip install dvc") from error
+    try:
+        with Repo(str(root), rev=rev) as repo:
+            for candidate in dict.fromkeys([*candidates, path]):
+                with suppress(FileNotFoundError):
+                    known = repo.dvcfs.info(candidate).get("dvc_info") or {}
+                    if known.get("md5"):
+                        return str(known["md5"])
+    except DvcException as error:
+        raise DovetailError(
+            f"Cannot say what {path} was at {rev or 'the work tree'}.",
+            f"{(str(error).splitlines() or [''])[0]}.",
+            "Look at it with `dvc list . --rev REV`.",
+        ) from error
+    return ""

@@ -68,6 +68,9 @@ class RunStore(Protocol):
         Letters count as they are written.
         """
 
+    def search_data(self, digest: str) -> list[Run]:
+        """All runs, in any experiment, that have logged a dataset with this digest; the oldest first."""
+
     def models_of(self, run_id: str) -> list[str]:
         """The registered models that were made from this run, each `name/version`; the oldest first."""
 

@@ -94,6 +94,12 @@ class MemoryStore:
         runs = [run for run in tagged if run.tags[tag] == value or (within and value in run.tags[tag])]
         return sorted(runs, key=lambda run: run.start_time_ms)
 
+    def search_data(self, digest: str) -> list[Run]:
+        with self._lock:
+            runs = [entry.run for entry in self._entries.values()]
+        found = [run for run in runs if any(one.digest == digest for one in run.inputs)]
+        return sorted(found, key=lambda run: run.start_time_ms)
+
     def models_of(self, run_id: str) -> list[str]:
         with self._entry(run_id):
             return []  # it has no registry

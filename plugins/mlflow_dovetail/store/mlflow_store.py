@@ -107,6 +107,9 @@ class MlflowStore:
         signs = "".join("_" if char in "%_\\'\"" else char for char in value)
         return [run for run in self._search(f"tags.`{tag}` LIKE '%{signs}%'") if value in run.tags.get(tag, "")]
 
+    def search_data(self, digest: str) -> list[Run]:
+        return self._search(f"dataset.digest = {entities.quoted(digest)}")
+
     def models_of(self, run_id: str) -> list[str]:
         with self._asking(f"Cannot list the models of the run {run_id}"):
             found = self._client.search_model_versions(f"run_id = {entities.quoted(run_id)}")
