@@ -196,10 +196,10 @@ def _read_tips(git: Git, refs: Refs, paths: list[str]) -> list[Tip]:
 def _read_log(git: Git, refs: Refs, *files: str) -> list[list[Arrival]]:
     """The arrivals of the files of each name."""
     found: dict[str, list[Arrival]] = {name: [] for name in files}
-    heads = [oid for oid in (refs.head, *refs.other_heads) if oid]
-    if refs.commits or heads:
+    if refs.commits or refs.head:
         paths = [f":(glob)**/{name}" for name in files]
-        for arrival in _parse_log(git.run(*_LOG, *_EXCLUDED, "--all", *heads, "--", *paths)):
+        # `--all` has the heads of all work trees too.
+        for arrival in _parse_log(git.run(*_LOG, *_EXCLUDED, "--all", "--", *paths)):
             found[arrival.path.rpartition("/")[2]].append(arrival)
     return list(found.values())
 
