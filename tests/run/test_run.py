@@ -48,7 +48,7 @@ def paths(client: MlflowClient, run_id: str, folder: str | None = None) -> set[s
     found: set[str] = set()
     for entry in client.list_artifacts(run_id, folder):
         found |= paths(client, run_id, entry.path) if entry.is_dir else {entry.path}
-    return {path for path in found if not path.startswith("environment/") and path != "console.log"}
+    return {path for path in found if not path.startswith(("environment/", "code/")) and path != "console.log"}
 
 
 def text_of(run_id: str, path: str) -> str:

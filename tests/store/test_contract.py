@@ -347,6 +347,8 @@ ALL_VERBS = {
     "create_run": lambda kept, _: kept.create_run(new_token()),
     "find_run": lambda kept, run_id: kept.find_run(run_id),
     "search": lambda kept, run_id: kept.search("mlflow.parentRunId", run_id),
+    "search_data": lambda kept, _: kept.search_data("0" * 32),
+    "models_of": lambda kept, run_id: kept.models_of(run_id),
 }
 
 
