@@ -21,6 +21,8 @@ SHOW = [
     "dovetail show RUN --json",
     "dovetail patch show RUN",
     "dovetail restore RUN ../again",
+    "dovetail runs REV",
+    "dovetail revs RUN",
     "dovetail sync",
 ]
 
@@ -69,7 +71,7 @@ def test_the_other_commands_run_as_they_stand(clone, shell, tmp_path, own_progra
     train = "import mlflow_dovetail as dt\nwith dt.start_run() as run:\n    run.log_param('lr', 1)\nprint(run.run_id)\n"
     (tmp_path / "work" / "train.py").write_text(train)
     commit = "git -c user.name=Ada -c user.email=ada@example.invalid commit -qm first"
-    show = [line.replace("RUN", "$RUN") for line in SHOW]
+    show = [line.replace("RUN", "$RUN").replace("REV", "HEAD") for line in SHOW]
     work = [". venv/bin/activate", "cd work", "git init -q", "git add .", commit, "echo x=1 > new.py"]
     shell([[*work, "RUN=$(python train.py)", *show]], tmp_path, PATH=own_programs)
     assert (tmp_path / "again" / "new.py").read_text() == "x=1\n"
