@@ -210,6 +210,15 @@ def test_a_stage_that_is_not_python(project: Project):
     assert run.tags["dovetail.dvc.link"] == in_lock["mlflow_run.json"]
 
 
+def test_a_tracked_command_that_writes_the_link_itself(project: Project):
+    command = "dovetail exec --run-name both -- python train.py both"
+    project.stage("train", command, deps=["data/rows.csv", "train.py"], outs=["model.txt"], metrics=["mlflow_run.json"])
+    project.call("dvc", "repro")
+    run, link = project.run("both"), (project.root / "mlflow_run.json").read_bytes()
+    assert json.loads(link)["input_id"] == run.tags["dovetail.dvc.input_id"] == input_id(project.lock("train"))
+    assert run.tags["dovetail.dvc.link"] == link_token(link)
+
+
 def test_a_direct_run_has_the_versions_of_the_projects_data(project: Project):
     (project.root / "data/rows.csv").unlink()
     (project.root / "data/rows.csv").write_text("edited\n")

@@ -112,12 +112,13 @@ class DataCapture:
             state = dvc_link.read_state(self._folder, self._environment)
             known, stored = self._known_stage(), self._opening.stored
             is_resumed = self._opening.writer.kind == "resume"
-            self._is_main = is_resumed or (known is None and (stored is None or is_young(stored)))
-            if self._is_main or (state.stage and state.stage != known):
-                self._keep(state)
+            begins = known is None and (stored is None or is_young(stored))
+            self._is_main = is_resumed or begins or known == state.stage
             self.state = state
             if known == state.stage and not is_resumed:
-                return
+                return  # `dovetail exec` has kept it
+            if self._is_main or state.stage:
+                self._keep(state)
             if state.stage:
                 self._log_data(state)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the training goes on
