@@ -514,11 +514,7 @@ Python = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def python(tmp_path: Path) -> Python:
-    """A fresh process, at a machine of its own, that has Dovetail as an installer leaves it."""
-    info = tmp_path / "site" / "dovetail-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dovetail\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[mlflow.dataset_source]\ndvc = {ENTRY}\n")
+    """A fresh process, at a machine of its own, with Dovetail as it is installed here."""
 
     def start(code: str, *arguments: str, cwd: Path, plugins: Path = PLUGINS) -> subprocess.CompletedProcess[str]:
         home = tmp_path / "their-home"
