@@ -69,7 +69,8 @@ def test_their_artifacts_stay_when_the_workspaces_are_gone(project):
         stored = project.client.get_logged_model(model.model_id).artifact_location
         assert (Path(url2pathname(urlsplit(stored).path)) / "MLmodel").is_file()
         # The data's place is the project's, not that of a workspace.
-        assert (project.path / "data" / "raw" / "digits.csv").as_uri() in run.inputs[0].source
+        (digits,) = [one for one in run.inputs if one.name == "digits"]
+        assert (project.path / "data" / "raw" / "digits.csv").as_uri() in digits.source
 
 
 def test_the_workspace_is_untouched(project):
