@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from mlflow_dovetail import names
 from mlflow_dovetail.dvc_link.records import RevOfRun
 from mlflow_dovetail.dvc_link.scanning import Index
 from mlflow_dovetail.dvc_link.verdicts import RunFacts
+from mlflow_dovetail.run_folder import root_for, write_whole
 
 _FORMAT = 1
 _MOST_BYTES = 64 << 20
@@ -86,30 +85,16 @@ class HistoryCache:
             ignore = self._folder.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_bytes(b"*\n")
-            _replace(self._folder / name, content)
+            write_whole(self._folder / name, content)
 
 
 def cache_root(folder: Path, top: Path) -> Path:
     """Where `.dovetail/` lies: `DOVETAIL_DIR`, else in the DVC project around the folder, else at the top of git's."""
-    chosen = os.environ.get(names.ENV_DIR)
-    if chosen:
-        return Path(chosen)
     here = folder.resolve()
     around = [parent for parent in (here, *here.parents) if parent == top or top in parent.parents]
-    return next((parent for parent in around if (parent / ".dvc").is_dir()), top)
+    return root_for(next((parent for parent in around if (parent / ".dvc").is_dir()), top))
 
 
 def _digest(run: RunFacts, here: Mapping[str, bytes]) -> str:
     files = {path: hashlib.sha256(content).hexdigest() for path, content in here.items()}
     return hashlib.sha256(msgspec.json.encode([run, files], order="sorted")).hexdigest()
-
-
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).replace(target)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -29,11 +29,11 @@ def load(address: DataAddress, dst_path: str | Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         return _load_into(folder, address)
     folder = Path(tempfile.mkdtemp(prefix="dovetail-data-"))
-    try:
-        return _load_into(folder, address)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with ExitStack() as on_error:
+        on_error.callback(shutil.rmtree, folder, ignore_errors=True)
+        loaded = _load_into(folder, address)
+        on_error.pop_all()
+    return loaded
 
 
 def _check(address: DataAddress) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mlflow_dovetail.git_patch.recipes import (
@@ -48,16 +48,15 @@ def restore(state: CodeState, folder: Path, target: Path, fetch: Fetch, tell: Ca
     root = root_of(folder)
     place = _Target(target)
     source = _Source(root, place.path, fetch, tell)
-    try:
+    with ExitStack() as on_error:
+        on_error.callback(lambda: place.put_back(root if source.has_worktree else None))
         proofs = [source.outermost(codes[0])]
         for code in codes[1:]:
             if code.patch is None:
                 tell(f"The submodule {shown(code.path)} is left empty: {code.fault}.")
             else:
                 proofs.append(source.submodule(code, codes))
-    except BaseException:
-        place.put_back(source.has_worktree and root)
-        raise
+        on_error.pop_all()
     return proofs
 
 
@@ -89,10 +88,10 @@ class _Target:
                 f"Cannot restore into {path}.", f"{error.strerror}.", "Name a folder that can be made."
             ) from error
 
-    def put_back(self, root: Path | bool | None) -> None:
-        """Make everything as it was; Ctrl-C waits meanwhile."""
+    def put_back(self, root: Path | None) -> None:
+        """Make everything as it was, also in the repository that has a worktree here; Ctrl-C waits meanwhile."""
         with _undisturbed():
-            if isinstance(root, Path):
+            if root:
                 # Twice: git keeps one that is half made from being removed.
                 git_in(root).ask(("worktree", "remove", "--force", "--force", "--", str(self.path)))
             shutil.rmtree(self.path, ignore_errors=True)
