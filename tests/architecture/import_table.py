@@ -30,6 +30,7 @@ TABLE = {
     "errors": room(0),
     "redact": room(0),
     "repository": room(0),
+    "cgroup": room(0),
     "run_folder": room(0, "msgspec"),
     "store": room(1, "mlflow", "sqlalchemy", "filelock", "dotenv"),
     "context": room(2),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_dovetail.context.cgroup import find_cgroup
+from mlflow_dovetail.cgroup import find_cgroup
 from mlflow_dovetail.run.out_of_memory import find_oom_file, read_oom_file, read_oom_kills
 
 LIMIT_BYTES = 64 << 20

@@ -6,11 +6,11 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow_dovetail import redact
-from mlflow_dovetail.context.cgroup import ROOT, find_cgroup
+from mlflow_dovetail.cgroup import ROOT, read_cpu_limit, read_memory_limit
 from mlflow_dovetail.context.machine import read_machine
 
 # By whole names: SLURM_JWT and its like are secrets.
@@ -91,38 +91,18 @@ def _read_cpu(root: Path) -> dict[str, object]:
         "model": model[1].strip() if model else platform.processor(),
         "count": os.cpu_count(),
         "affinity": len(affinity(0)) if affinity else None,
-        "cgroup_limit": _least(_read_cpu_limit(*at) for at in _levels("cpu", root)),
+        "cgroup_limit": read_cpu_limit(root=root),
     }
-
-
-def _read_cpu_limit(version: int, folder: Path) -> float | None:
-    text = _read(folder / "cpu.max")
-    if version == 1:
-        text = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
-    limit = re.fullmatch(r"(\d+)\s+([1-9]\d*)\s*", text)
-    return int(limit[1]) / int(limit[2]) if limit else None
 
 
 def _read_memory(root: Path) -> dict[str, object]:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
-    limits = (_read_memory_limit(*at) for at in _levels("memory", root))
+    limit = read_memory_limit(root=root)
     # Version 1 writes "no limit" as a number that no machine has.
-    limit = _least(limit for limit in limits if total is None or limit is None or limit < total)
-    return {"total_bytes": total, "cgroup_limit_bytes": None if limit is None else int(limit)}
-
-
-def _read_memory_limit(version: int, folder: Path) -> int | None:
-    text = _read(folder / ("memory.limit_in_bytes" if version == 1 else "memory.max")).strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _levels(controller: str, root: Path) -> list[tuple[int, Path]]:
-    cgroup = find_cgroup(controller, root=root)
-    return [(cgroup.version, folder) for folder in cgroup.folders()] if cgroup else []
-
-
-def _least(limits: Iterable[float | None]) -> float | None:
-    return min((limit for limit in limits if limit is not None), default=None)
+    return {
+        "total_bytes": total,
+        "cgroup_limit_bytes": limit if total is None or limit is None or limit < total else None,
+    }
 
 
 def _read_driver(root: Path) -> str | None:

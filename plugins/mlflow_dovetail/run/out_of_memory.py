@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mlflow_dovetail.context.cgroup import ROOT, find_cgroup
+from mlflow_dovetail.cgroup import ROOT, find_cgroup
 
 _OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Where the control groups of a process lie in the file system: version 1, version 2, or both side by side.
+"""Where the control groups of a process lie in the file system, and what they limit: version 1, version 2, or both.
 
 Source:
     Linux: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/; proc(5), `/proc/[pid]/mountinfo`; cgroups(7).
@@ -7,7 +7,7 @@ Source:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,49 @@ def find_cgroup(controller: str, pid: int | None = None, root: Path = ROOT) -> C
         for mounted, top in _read_mounts(mounts, controller, version):
             return Cgroup(version, *_locate(found[version], mounted, root / top.lstrip("/")))
     return None
+
+
+def read_cpu_limit(pid: int | None = None, root: Path = ROOT) -> float | None:
+    """How many cores the groups of a process leave it, at the least; None where nothing limits them."""
+    return _least(_cpu_limit(version, folder) for version, folder in _levels("cpu", pid, root))
+
+
+def read_memory_limit(pid: int | None = None, root: Path = ROOT) -> int | None:
+    """How many bytes of memory the groups of a process leave it, at the least; None where nothing limits them.
+
+    Version 1 writes "no limit" as a number that no machine has, and so it is returned.
+    """
+    limit = _least(_memory_limit(version, folder) for version, folder in _levels("memory", pid, root))
+    return None if limit is None else int(limit)
+
+
+def _cpu_limit(version: int, folder: Path) -> float | None:
+    text = _read(folder / "cpu.max")
+    if version == 1:
+        text = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
+    limit = re.fullmatch(r"(\d+)\s+([1-9]\d*)\s*", text)
+    return int(limit[1]) / int(limit[2]) if limit else None
+
+
+def _memory_limit(version: int, folder: Path) -> float | None:
+    text = _read(folder / ("memory.limit_in_bytes" if version == 1 else "memory.max")).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _levels(controller: str, pid: int | None, root: Path) -> list[tuple[int, Path]]:
+    cgroup = find_cgroup(controller, pid, root)
+    return [(cgroup.version, folder) for folder in cgroup.folders()] if cgroup else []
+
+
+def _least(limits: Iterable[float | None]) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _read_groups(groups: str, controller: str) -> Iterator[tuple[int, str]]:
