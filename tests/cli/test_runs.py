@@ -150,7 +150,23 @@ def test_a_hand_edited_link_and_one_of_another_store_are_told(project: Pipeline,
     assert found["verdict"] == "tampered"
     (copy.root / "mlflow.db").unlink()
     store.open(f"sqlite:///{copy.root}/mlflow.db", "Default").close()
-    assert [one["verdict"] for one in copy.ask("runs", "main")] == ["dangling"]
+    (found,) = copy.ask("runs", "main")
+    assert (found["verdict"], found["details"]) == ("dangling", ["sqlite:///mlflow.db"])
+
+
+def test_a_run_in_two_stores_is_found_in_each(project: Pipeline, tmp_path: Path):
+    second = f"sqlite:///{tmp_path}/second.db"
+    done = project.dovetail("sync", "--tracking-uri", second)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with store.open(second) as opened:
+        copy = opened.find_run("first")
+    here = run_of(project, "first")
+    assert copy.token == here.token and copy.run_id != here.run_id
+    for uri, run in ((first_uri(project), here), (second, copy)):
+        (found,) = project.ask("runs", "v1", "--tracking-uri", uri)
+        assert (found["run_id"], found["verdict"]) == (run.run_id, "exact")
+        (rev,) = project.ask("revs", run.run_id, "--tracking-uri", uri)
+        assert (rev["names"], rev["verdict"]) == (["v1"], "exact")
 
 
 def test_what_is_not_there_is_an_error(project: Pipeline):

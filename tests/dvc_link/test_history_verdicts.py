@@ -149,3 +149,42 @@ def test_a_link_in_dvcs_cache_has_no_bytes_in_git(plain):
     plain.write(README="more")
     later = plain.commit("on the tip")
     assert verdicts(plain, run) == {b: "exact", later: "exact", "workspace": "exact"}
+
+
+def test_code_that_was_edited_after_the_stage_ran_is_stale_in_the_commit_that_has_both(ran):
+    project, run = ran, ran.facts()
+    project.edit("train.py", "model of ", "another model of ")
+    here = revs_of(project.root, run)[-1]
+    assert (here.rev, here.verdict, here.details) == ("workspace", "stale", ("train.py",))
+    edited = project.commit("B")
+    assert [(rev.verdict, rev.details) for rev in revs_of(project.root, run) if rev.rev == edited] == [
+        ("stale", ("train.py",))
+    ]
+    assert judge(only(links_at(project.root, "HEAD")), run) == ("stale", ("train.py",))
+    assert judge(only(links_at(project.root, "workspace")), run) == ("stale", ("train.py",))
+    project.git("restore", "--source=HEAD~1", "train.py")
+    restored = project.commit("C")
+    assert verdicts(project, run)[restored] == "exact"
+
+
+def test_other_line_ends_and_files_kept_elsewhere_are_no_edits(plain):
+    project = plain
+    (project.root / "data.txt").write_bytes(b"1 2 3\r\n4 5 6\r\n")
+    project.write(**{".gitattributes": "data.txt text eol=crlf\n"})
+    run = project.repro()
+    project.commit("B")
+    assert project.git("show", "HEAD:data.txt").count("\r") == 0
+    assert verdicts(project, run) == {project.head: "exact", "workspace": "exact"}
+    project.write(**{"data.txt": "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"})
+    project.commit("C")
+    assert verdicts(project, run)[project.head] == "exact"
+
+
+def test_a_symbolic_link_to_a_dependency_is_no_edit(plain):
+    project = plain
+    project.write(**{"real.txt": "7 8 9\n"})
+    (project.root / "data.txt").unlink()
+    (project.root / "data.txt").symlink_to("real.txt")
+    run = project.repro()
+    project.commit("B")
+    assert verdicts(project, run) == {project.head: "exact", "workspace": "exact"}

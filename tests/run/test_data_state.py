@@ -253,3 +253,20 @@ def test_outside_a_dvc_repository_nothing_is_said(project: Project, tmp_path: Pa
     other = Project(elsewhere, Path(project.environment["HOME"]))
     other.call(sys.executable, "train.py", "plain")
     assert not [tag for tag in other.run("plain").tags if "dvc" in tag and tag != "dovetail.dvc.link"]
+
+
+def test_imported_data_say_which_commit_they_came_from(project: Project, train, tmp_path: Path):
+    shutil.copytree(project.root, tmp_path / "registry", symlinks=True)
+    registry = Project(tmp_path / "registry", Path(project.environment["HOME"]))
+    commit = registry.call("git", "rev-parse", "HEAD").stdout.strip()
+    shutil.rmtree(project.root / "data")
+    (project.root / "data").mkdir()
+    project.call("dvc", "import", "--quiet", str(registry.root), "data/rows.csv", "--out", "data/rows.csv")
+    assert train("imported").returncode == 0
+    run = project.run("imported")
+    state = project.artifact(run, "dvc/state.json")
+    data = next(dep for dep in state["deps"] if dep["path"] == "data/rows.csv")
+    assert (data["repo_rev"], data["tracked_by"], data["in_cache"]) == (commit, "data/rows.csv.dvc", True)
+    assert run.tags["dovetail.dvc.input_id"] == input_id(project.lock("train"))
+    (recorded,) = run.inputs
+    assert recorded.digest == data["digest"]

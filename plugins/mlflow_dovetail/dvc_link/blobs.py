@@ -20,6 +20,7 @@ class Object(NamedTuple):
 
     oid: str
     kind: str
+    size_bytes: int
 
 
 def list_named(tree: bytes) -> dict[str, str]:
@@ -52,7 +53,7 @@ def check_names(git: Git, asked: list[str]) -> list[Object | None]:
         return []
     # A line is a question: git has no way to ask for a name with a line's end in it before version 2.38.
     questions = [name.replace("\n", "?") for name in asked]
-    output = _cat_file(git, "--batch-check=%(objectname) %(objecttype)", questions)
+    output = _cat_file(git, "--batch-check=%(objectname) %(objecttype) %(objectsize)", questions)
     return [_object(line) for line in output.split(b"\n")[: len(asked)]]
 
 
@@ -71,8 +72,8 @@ def _cat_file(git: Git, mode: str, asked: list[str]) -> bytes:
 
 
 def _object(line: bytes) -> Object | None:
-    oid, _, kind = line.decode("utf-8", "replace").rpartition(" ")
-    return Object(oid, kind) if kind in ("blob", "commit", "tree", "tag") else None
+    oid, kind, size, *_ = [*line.decode("utf-8", "replace").rsplit(" ", 2), "", ""]
+    return Object(oid, kind, int(size)) if kind in ("blob", "commit", "tree", "tag") else None
 
 
 def _parse_batch(output: bytes) -> Iterator[tuple[str, bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +13,10 @@ import msgspec
 from mlflow_dovetail import names
 from mlflow_dovetail.dvc_link.records import RevOfRun
 from mlflow_dovetail.dvc_link.scanning import Index
-from mlflow_dovetail.dvc_link.verdicts import RunFacts
+from mlflow_dovetail.dvc_link.verdicts import LinkAt, RunFacts
 from mlflow_dovetail.run_folder import root_for, write_whole
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 64 << 20
 _MOST_ANSWERS = 200
 _Record = TypeVar("_Record", bound=msgspec.Struct)
@@ -57,11 +57,11 @@ class HistoryCache:
         self._save(f"{name}.msgpack", _Kept(self._key, index))
         return index
 
-    def answer(self, run: RunFacts, here: Mapping[str, bytes]) -> list[RevOfRun] | None:
-        """The revisions of a run while the work tree has these files, if they were kept."""
+    def answer(self, run: RunFacts, here: Sequence[LinkAt]) -> list[RevOfRun] | None:
+        """The revisions of a run while the work tree has these links, if they were kept."""
         return self._answers().get(_digest(run, here))
 
-    def keep_answer(self, run: RunFacts, here: Mapping[str, bytes], answer: Sequence[RevOfRun]) -> None:
+    def keep_answer(self, run: RunFacts, here: Sequence[LinkAt], answer: Sequence[RevOfRun]) -> None:
         answers = self._answers() | {_digest(run, here): list(answer)}
         latest = dict(list(answers.items())[-_MOST_ANSWERS:])
         self._save("revs.msgpack", _Answers(self._key, latest))
@@ -95,6 +95,5 @@ def cache_root(folder: Path, top: Path) -> Path:
     return root_for(next((parent for parent in around if (parent / ".dvc").is_dir()), top))
 
 
-def _digest(run: RunFacts, here: Mapping[str, bytes]) -> str:
-    files = {path: hashlib.sha256(content).hexdigest() for path, content in here.items()}
-    return hashlib.sha256(msgspec.json.encode([run, files], order="sorted")).hexdigest()
+def _digest(run: RunFacts, here: Sequence[LinkAt]) -> str:
+    return hashlib.sha256(msgspec.json.encode([run, here], order="sorted")).hexdigest()

@@ -6,8 +6,7 @@ commit A and committed as B is found at B.
 
 A link file that git does not have, because DVC's cache keeps it or because it was not added, is found by dvc.lock
 alone; `revs_of` looks for it in this way only where git has no link file of the run in any revision. Not looked at:
-other work trees than the folder's own (their commits are), and whether the files of a revision are still those that its
-dvc.lock names (`dvc status`).
+other work trees than the folder's own (their commits are).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pathlib import Path
 from mlflow_dovetail import names
 from mlflow_dovetail.dvc_link.blobs import check_names, list_named, read_blobs
 from mlflow_dovetail.dvc_link.cache import HistoryCache, cache_root
+from mlflow_dovetail.dvc_link.edited import find_edited, find_edited_here
 from mlflow_dovetail.dvc_link.links import WORKSPACE_CALL, links_in, workspace_files
 from mlflow_dovetail.dvc_link.locks import PIPELINE_FILE, BrokenLock
 from mlflow_dovetail.dvc_link.records import RevOfRun
@@ -76,7 +76,7 @@ def links_at(folder: Path, rev: str, *, limit_seconds: float = LIMIT_SECONDS) ->
 
     if rev == WORKSPACE:
         git, (listed,) = open_repository(Path(folder), WORKSPACE_CALL, limit_seconds=limit_seconds)
-        return links_in(WORKSPACE, workspace_files(git.folder, listed.output), refuse)
+        return find_edited_here(git.folder, links_in(WORKSPACE, workspace_files(git.folder, listed.output), refuse))
     verify, *more = naming_calls(rev)
     calls = ((*_TREE, rev), *more)
     git, (named, tree, *refs) = open_repository(Path(folder), *calls, limit_seconds=limit_seconds, verify=verify)
@@ -84,7 +84,7 @@ def links_at(folder: Path, rev: str, *, limit_seconds: float = LIMIT_SECONDS) ->
     # Unless it is a name that DVC alone knows, the tree is there already.
     files = list_named(tree.output if named.code == tree.code == 0 else git.run(*_TREE, commit))
     blobs = read_blobs(git, files.values())
-    return links_in(commit, {path: blobs[oid] for path, oid in files.items() if oid in blobs}, refuse)
+    return find_edited(git, links_in(commit, {path: blobs[oid] for path, oid in files.items() if oid in blobs}, refuse))
 
 
 def revs_of(
@@ -115,10 +115,11 @@ def revs_of(
     refs = parse_refs(git.folder, *(answer.output for answer in answers))
     files = workspace_files(git.folder, listed.output)
     kept = HistoryCache(cache or cache_root(Path(folder), git.folder), refs.key)
-    answer = kept.answer(run, files)
+    here = find_edited_here(git.folder, _links_here(files, run))
+    answer = kept.answer(run, here)
     if answer is None:
-        answer = _revs(git, refs, kept, run, _links_here(files, run))
-        kept.keep_answer(run, files, answer)
+        answer = _revs(git, refs, kept, run, here)
+        kept.keep_answer(run, here, answer)
     return [*answer, *_failures(git, refs, run, answer)]
 
 
@@ -176,7 +177,7 @@ def _links_of_commits(
         files = {path: oids[oid] for path, oid in named.items() if oid in oids}
         found.extend(link for link in links_in(commit, files, broken.at(commit)) if _is_of(link, run))
     broken.tell()
-    return found
+    return find_edited(git, found)
 
 
 def _links_here(files: Mapping[str, bytes], run: RunFacts) -> list[LinkAt]:

@@ -102,6 +102,7 @@ def _claimed(rev: str, claim: Claim, links: Mapping[str, bytes]) -> LinkAt:
         input_id=input_id(claim.entry),
         deps=digests(claim.entry.get("deps")),
         outs=digests(claim.entry.get("outs")),
+        folder=claim.folder,
         lock_token=claim.digest,
         content=None if path is None else links[path],
         link=link,

@@ -40,7 +40,7 @@ class Claim(NamedTuple):
         entry: All that dvc.lock has of it.
         out: The link file as dvc.lock has it, relative to the stage's working directory.
         digest: The md5 that dvc.lock has of it.
-        path: Of the link file in the repository; None while the working directory is a template.
+        folder: The stage's working directory in the repository; None while that is a template.
     """
 
     lock: str
@@ -48,7 +48,12 @@ class Claim(NamedTuple):
     entry: Mapping[str, Any]
     out: str
     digest: str
-    path: str | None
+    folder: str | None
+
+    @property
+    def path(self) -> str | None:
+        """Of the link file in the repository; None while the working directory is a template."""
+        return None if self.folder is None else posixpath.normpath(posixpath.join(self.folder, self.out))
 
     def is_about(self, path: str, digest: str) -> bool:
         """Whether the link file at `path`, with this md5, is the claimed one."""
@@ -76,7 +81,7 @@ def read_claims(lock: str, content: bytes, pipeline: bytes) -> tuple[Claim, ...]
         return ()
     folder = posixpath.dirname(lock)
     return tuple(
-        Claim(lock, _address(folder, stage), entry, out["path"], digest_of(out), _place(folder, pipeline, stage, out))
+        Claim(lock, _address(folder, stage), entry, str(out["path"]), digest_of(out), _place(folder, pipeline, stage))
         for stage, entry in _stages(_text(content)).items()
         for out in _mappings(entry.get("outs"))
         if posixpath.basename(str(out.get("path"))) == names.RUN_LINK_FILE and "cmd" in entry
@@ -126,8 +131,8 @@ def _working_folders(pipeline: str) -> dict[str, Mapping[str, Any]]:
         return {}
 
 
-def _place(folder: str, pipeline: bytes, stage: str, out: Mapping[str, Any]) -> str | None:
-    """Where the out lies in the repository, by the stage's `wdir`; None if that is a template without an answer."""
+def _place(folder: str, pipeline: bytes, stage: str) -> str | None:
+    """The stage's working directory in the repository, by its `wdir`; None if that is a template without an answer."""
     wdir = ""
     if b"wdir" in pipeline:
         name, _, item = stage.partition("@")
@@ -135,7 +140,7 @@ def _place(folder: str, pipeline: bytes, stage: str, out: Mapping[str, Any]) -> 
         body = declared.get("do", declared) if isinstance(declared, dict) else {}
         wdir = str(body.get("wdir") or "") if isinstance(body, dict) else ""
         wdir = wdir.replace("${item}", item)
-    return None if "${" in wdir else posixpath.normpath(posixpath.join(folder, wdir, str(out["path"])))
+    return None if "${" in wdir else posixpath.normpath(posixpath.join(folder, wdir))
 
 
 def _parse(text: str) -> dict[str, Any]:

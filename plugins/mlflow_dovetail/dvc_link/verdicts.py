@@ -63,6 +63,8 @@ class LinkAt(msgspec.Struct, frozen=True):
         input_id: Computed from the entry.
         deps: Path → digest, as dvc.lock has them.
         outs: Path → digest, the link file's own among them.
+        folder: The stage's working directory in the repository, to which these paths are; None where nobody can tell.
+        edited: The dependencies whose files at the revision are not those that dvc.lock has, see `edited.py`.
         lock_token: The md5 that dvc.lock has of the link file.
         content: The file's bytes; None when git has none.
         link: What they say; None when they say nothing.
@@ -77,6 +79,8 @@ class LinkAt(msgspec.Struct, frozen=True):
     input_id: str = ""
     deps: dict[str, str] = {}
     outs: dict[str, str] = {}
+    folder: str | None = None
+    edited: tuple[str, ...] = ()
     lock_token: str = ""
     content: bytes | None = None
     link: Link | None = None
@@ -109,8 +113,9 @@ def judge(found: LinkAt, run: RunFacts | None) -> Judgement:
         - `tampered`: the bytes do not have the md5 that the run has of its link file.
         - `failed`: the run ended as FAILED or KILLED, whatever dvc.lock says.
         - `tampered`: the bytes do not have the md5 that dvc.lock says.
-        - `stale`: dvc.lock has other inputs or other outputs than the run; the details are their paths, "command",
-          "params", "dvc.lock" when no stage there has the link, and "inputs" when the run has no more than their id.
+        - `stale`: dvc.lock has other inputs or other outputs than the run, or the revision another file than dvc.lock;
+          the details are their paths, "command", "params", "dvc.lock" when no stage there has the link, and "inputs"
+          when the run has no more than their id.
         - `exact`: it has the very result of the run.
 
         Never `uncommitted`, `reused` or `orphan`, which need more than one revision to tell.
@@ -134,7 +139,8 @@ def _stale(found: LinkAt, run: RunFacts) -> list[str]:
     expected = run.input_id or (found.link.input_id if found.link else "")
     inputs = _stale_inputs(found, run) if expected and expected != found.input_id else []
     outs = [path for path in sorted({*run.outs} & {*found.outs}) if posixpath.basename(path) != names.RUN_LINK_FILE]
-    return [*inputs, *(path for path in outs if run.outs[path] and run.outs[path] != found.outs[path])]
+    others = [path for path in outs if run.outs[path] and run.outs[path] != found.outs[path]]
+    return list(dict.fromkeys([*inputs, *others, *found.edited]))
 
 
 def _stale_inputs(found: LinkAt, run: RunFacts) -> list[str]:

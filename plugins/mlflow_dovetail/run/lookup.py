@@ -28,7 +28,8 @@ class FoundRun:
         run_id: MLflow's; empty where the link file says none.
         token: Dovetail's.
         verdict: On the revision's link, see `dvc_link.judge`; of a file "reads" or "writes".
-        details: What is stale or tampered with; of a file its path in the stage.
+        details: What is stale or tampered with; where a link that dangles says its run is; of a file its path in the
+            stage.
         rev: The commit, or "workspace"; empty when a file was asked for.
         stage: The address of the stage that made the run.
         models: Registered models made from the run, each `name/version`.
@@ -136,7 +137,7 @@ def _of_link(opened: RunStore, link: LinkAt) -> FoundRun:
         name=run.name if run else "",
         status=run.status if run else "",
         verdict=verdict,
-        details=details or ((link.cause,) if link.cause else ()),
+        details=details or ((link.cause,) if link.cause else ()) or ((known.store,) if known and run is None else ()),
         rev=link.rev,
         stage=link.stage,
         models=tuple(opened.models_of(run.run_id)) if run else (),
