@@ -62,6 +62,9 @@ ARTIFACT_FIGURES = "figures"
 # Metrics.
 METRIC_BEST_PREFIX = "best/"
 
+# The type of our dataset source: MLflow stores it with every dataset, and finds the source by it.
+DATASET_SOURCE_DVC = "dvc"
+
 # Files in a project.
 RUN_LINK_FILE = "mlflow_run.json"
 DATABASE_FILE = "mlflow.db"

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from mlflow_dovetail.errors import DovetailError, RunNotFound
 from mlflow_dovetail.records import Artifact, Run
 
 if TYPE_CHECKING:
+    from mlflow_dovetail.dvc_link import Item
     from mlflow_dovetail.store import RunStore
 
 _CODE = {
@@ -76,6 +77,7 @@ class RunView:
     parent: tuple[str, str] | None
     children: Sequence[Run]
     revs: Sequence[tuple[str, str]] = ()
+    data: Sequence[tuple[str, str]] = ()
 
 
 def read_view(store: RunStore, text: str) -> RunView:
@@ -90,6 +92,7 @@ def read_view(store: RunStore, text: str) -> RunView:
         parent=_parent(store, found.tags.get(names.TAG_MLFLOW_PARENT)),
         children=store.search(names.TAG_MLFLOW_PARENT, found.run_id),
         revs=_revs(store, found),
+        data=_data(store, found),
     )
 
 
@@ -116,7 +119,7 @@ def as_page(view: RunView, *, colour: bool) -> str:
         Section("Machine", _known(tags, _MACHINE)),
         Section("DVC", _known(tags, _DVC)),
         Section("Revisions", [(rev, verdict) for rev, verdict in view.revs]),
-        Section("Data", [(one.context or "input", f"{one.name}  {one.digest}  {one.source}") for one in run.inputs]),
+        Section("Data", view.data),
         Section("Tags", _own(tags)),
         Section("Artifacts", [(one.path, size(one.size_bytes)) for one in view.artifacts]),
         Section("Children", [(one.run_id, f"{one.name}  {one.status}") for one in view.children]),
@@ -152,6 +155,29 @@ def _revs(store: RunStore, run: Run) -> list[tuple[str, str]]:
     except DovetailError:
         return []  # in no repository, or in another one: `dovetail revs` says it
     return [(one.rev[:12], "  ".join((one.verdict, *one.names, *one.details))) for one in found]
+
+
+def _data(store: RunStore, run: Run) -> list[tuple[str, str]]:
+    """What the run has read: with DVC, and whether it can be had again; else its datasets."""
+    from mlflow_dovetail.run.lookup import state_of
+
+    state = state_of(store, run)
+    if state is None:
+        return [(one.context or "input", f"{one.name}  {one.digest}  {one.source}") for one in run.inputs]
+    remote = f"the remote {state.remote}" if state.remote else "the remote"
+    return [(item.path, "  ".join(filter(None, _described(item, remote)))) for item in state.deps]
+
+
+def _described(item: Item, remote: str) -> Iterator[str]:
+    yield item.digest or "missing"
+    yield f"{item.files} files" if item.files else ""
+    yield size(item.size_bytes)
+    if item.in_cache is None:
+        return  # what git keeps
+    yield "in the cache" if item.in_cache else "not in the cache"
+    if item.on_remote is not None:
+        yield f"on {remote}" if item.on_remote else f"not on {remote}: dvc push"
+    yield f"from {item.repo_rev[:12]}" if item.repo_rev else ""
 
 
 def _known(tags: Mapping[str, str], rows: Mapping[str, str]) -> list[tuple[str, str]]:

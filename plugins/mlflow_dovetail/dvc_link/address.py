@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from mlflow_dovetail import names
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.records import DatasetInput
 
 if TYPE_CHECKING:
     from mlflow_dovetail.dvc_link.records import Item
-
-SOURCE_TYPE = "dvc"
-"""MLflow stores it with every dataset, and finds the source by it: it stays."""
 
 _SCHEME = "dvc://"
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -131,4 +129,4 @@ def dataset_input(
             f"Cannot name {path} by its content.", "It has no hash: nothing is there.", "Make it, or leave it out."
         )
     source = DataAddress(path, item.digest, rev, url, remote).to_uri()
-    return DatasetInput(path[-_LONGEST_NAME:], item.digest[:_LONGEST_DIGEST], source, context, SOURCE_TYPE)
+    return DatasetInput(path[-_LONGEST_NAME:], item.digest[:_LONGEST_DIGEST], source, context, names.DATASET_SOURCE_DVC)

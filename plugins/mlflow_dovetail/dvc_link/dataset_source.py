@@ -11,7 +11,8 @@ from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
 
-from mlflow_dovetail.dvc_link.address import SOURCE_TYPE, DataAddress, is_data_uri
+from mlflow_dovetail import names
+from mlflow_dovetail.dvc_link.address import DataAddress, is_data_uri
 
 
 class DvcDatasetSource(DatasetSource):
@@ -100,7 +101,7 @@ class DvcDatasetSource(DatasetSource):
 
     @staticmethod
     def _get_source_type() -> str:
-        return SOURCE_TYPE
+        return names.DATASET_SOURCE_DVC
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:  # noqa: ANN401 - MLflow gives whatever it was given

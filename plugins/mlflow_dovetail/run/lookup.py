@@ -102,7 +102,7 @@ def revs(run: str, *, tracking_uri: str | None = None, folder: Path | None = Non
 
 def facts_of(opened: RunStore, run: StoredRun) -> RunFacts:
     """What the store knows of a run's place in DVC."""
-    state = _state(opened, run) if names.TAG_DVC_INPUT_ID in run.tags else None
+    state = state_of(opened, run)
     return RunFacts(
         token=run.token or "",
         run_id=run.run_id,
@@ -118,7 +118,10 @@ def facts_of(opened: RunStore, run: StoredRun) -> RunFacts:
     )
 
 
-def _state(opened: RunStore, run: StoredRun) -> DvcState | None:
+def state_of(opened: RunStore, run: StoredRun) -> DvcState | None:
+    """The stage and the data of a run, as they were; None of one without."""
+    if names.TAG_DVC_DEPENDENCIES not in run.tags:
+        return None
     with tempfile.TemporaryDirectory(prefix="dovetail-") as into:
         try:
             file = opened.read_artifact(run.run_id, names.ARTIFACT_DVC, Path(into))
