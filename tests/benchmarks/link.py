@@ -6,6 +6,10 @@ commit. The run that is looked for is in the middle. `first` is without anything
 kept, another run is one that was not asked for before; each in a new process that has its imports done. Beside them,
 `git log` of the two files alone, and `git for-each-ref`, without which nobody knows that no ref has moved. Medians of
 rounds, in milliseconds.
+
+Then what a run in a stage costs: what is read of it at its start, beyond imports, with 20 dependencies of two sizes
+that DVC has hashed before; and `dvc repro` of a stage that is a bare program, one that is a run of MLflow's, and one
+that is a linked run, in turns.
 """
 
 from __future__ import annotations
@@ -51,6 +55,25 @@ HEADER = (
     "commits", "experiments", "`git log`, ms", "`git for-each-ref`, ms", "revision → run, ms",
     "run → revisions: first, ms", "again, ms", "another run, ms", "first, ratio to `git log`", "goals held",
 )  # fmt: skip
+
+CAPTURE = """
+import os, sys, time
+from pathlib import Path
+import dvc.repo, dvc.stage, dvc_data.hashfile.build
+from mlflow_dovetail.dvc_link import read_state
+started = time.perf_counter()
+state = read_state(Path.cwd(), {**os.environ, "DVC_STAGE": "train"})
+taken = time.perf_counter() - started
+assert len(state.deps) == 20 and all(dep.digest and dep.in_cache for dep in state.deps) and not state.cause, state
+print(taken * 1000)
+"""
+SIZES_BYTES = (10_000, 50_000_000)
+PROGRAMS = {
+    "bare": "{work}",
+    "MLflow": "import mlflow\nmlflow.set_tracking_uri('sqlite:///mlflow.db')\nwith mlflow.start_run():\n    {work}",
+    "Dovetail": "import mlflow_dovetail as dt\nwith dt.start_run() as run:\n    {work}\n    run.write_link()",
+}
+WORK = "import time, pathlib; time.sleep({seconds}); pathlib.Path('model.txt').write_text('a')"
 
 
 def md5(text: str) -> str:
@@ -138,10 +161,62 @@ def measure(root: Path, commits: int, rounds: int) -> dict[str, float]:
     return {name: median(row[name] for row in rows) for name in rows[0]}
 
 
-def in_new_process(root: Path, code: str, *arguments: str) -> float:
+def in_new_process(root: Path, ask: str, *arguments: str, code: str = "") -> float:
     environment = {**os.environ, "PYTHONPATH": str(PLUGINS)}
-    command = [sys.executable, "-c", PREPARE + code + FINISH, *arguments]
+    command = [sys.executable, "-c", code or PREPARE + ask + FINISH, *arguments]
     return float(subprocess.check_output(command, cwd=root, text=True, env=environment))
+
+
+def new_project(root: Path, deps: int, size_bytes: int) -> None:
+    (root / "data").mkdir(parents=True)
+    git(root, "init", "--quiet")
+    dvc(root, "init", "--quiet")
+    for number in range(deps):
+        (root / f"data/{number}.bin").write_bytes(os.urandom(size_bytes))
+    dvc(root, "add", "--quiet", *(f"data/{number}.bin" for number in range(deps)))
+
+
+def write_stage(root: Path, deps: int, program: str) -> None:
+    (root / "train.py").write_text(program)
+    files = [f"data/{number}.bin" for number in range(deps)]
+    metrics = [{"mlflow_run.json": {"cache": False}}] if "write_link" in program else []
+    stage = {"cmd": f"{sys.executable} train.py", "deps": files, "outs": ["model.txt"], "metrics": metrics}
+    (root / "dvc.yaml").write_text(json.dumps({"stages": {"train": stage}}))  # JSON is YAML
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PLUGINS), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run(["dvc", *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def print_captures(folder: Path, rounds: int) -> None:
+    print_row(["20 dependencies, in all", "read at the start, ms", "goal 300 ms held"])
+    print_row(["---"] * 3)
+    for size_bytes in SIZES_BYTES:
+        root = folder / f"capture-{size_bytes}"
+        new_project(root, 20, size_bytes)
+        write_stage(root, 20, "")
+        found = median(in_new_process(root, "", code=CAPTURE) for _ in range(rounds))
+        print_row([f"{20 * size_bytes / 1e6:,.1f} MB", f"{found:.0f}", "yes" if found <= 300 else "NO"])
+        shutil.rmtree(root)
+
+
+def print_stages(folder: Path, rounds: int, seconds: float) -> None:
+    root = folder / f"stages-{seconds:g}"
+    new_project(root, 20, SIZES_BYTES[0])
+    taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for turn in range(rounds + 1):  # the first makes the database
+        for name, program in PROGRAMS.items():
+            write_stage(root, 20, program.format(work=WORK.format(seconds=seconds)))
+            found = time_ms(lambda: dvc(root, "repro", "--force"))
+            if turn:
+                taken[name].append(found)
+    bare = median(taken["bare"])
+    print_row([f"`dvc repro`, a stage of {seconds:g} s", "s", "ratio"])
+    print_row(["---"] * 3)
+    for name, each in taken.items():
+        print_row([name, f"{median(each) / 1000:.2f}", f"{median(each) / bare:.2f}"])
 
 
 def describe(commits: int, experiments: int, found: dict[str, float]) -> list[str]:
@@ -158,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", metavar="COMMITS,EXPERIMENTS", default=[f"{a},{b}" for a, b in SIZES])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", nargs="+", type=float, default=[0, 60], help="of the stages' work")
     options = parser.parse_args()
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     tool = subprocess.check_output(["git", "--version"], text=True).split()[2]
@@ -171,6 +247,11 @@ def main() -> None:
             root = Path(folder) / size
             make(root, commits, experiments)
             print_row(describe(commits, experiments, measure(root, commits, options.rounds)))
+        print()
+        print_captures(Path(folder), options.rounds)
+        for seconds in options.seconds:
+            print()
+            print_stages(Path(folder), options.rounds if seconds < 10 else 1, seconds)
 
 
 if __name__ == "__main__":

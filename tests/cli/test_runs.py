@@ -171,6 +171,18 @@ def test_a_run_in_two_stores_is_found_in_each(project: Pipeline, tmp_path: Path)
         assert (rev["names"], rev["verdict"]) == (["v1"], "exact")
 
 
+def test_an_experiment_that_failed_leads_to_its_run_and_not_to_its_baselines(project: Pipeline, tmp_path: Path):
+    copy = Pipeline(tmp_path / "repo", project.remote, project.home)
+    shutil.copytree(project.root, copy.root, symlinks=True)
+    train = copy.root / "train.py"
+    train.write_text(train.read_text().replace("    run.write_link()", "    raise SystemExit('no room')"))
+    (copy.root / "dvc.yaml").write_text(PIPELINE.replace("NAME", "third"))
+    assert copy.call("dvc", "exp", "run", "--temp", "--name", "bad").returncode != 0
+    (found,) = copy.ask("runs", "bad")
+    assert (found["name"], found["verdict"], found["status"]) == ("third", "failed", "FAILED")
+    assert found["run_id"] == run_of(copy, "third").run_id
+
+
 def test_what_is_not_there_is_an_error(project: Pipeline):
     for words, told in (
         (("runs", "no-such-rev"), "Cannot find the revision"),

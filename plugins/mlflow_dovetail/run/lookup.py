@@ -57,7 +57,8 @@ def runs(
     """The runs that made a revision, or that read or wrote a file.
 
     Args:
-        rev: A commit, branch, tag, DVC experiment, or "workspace"; with `path`, where the file is looked at.
+        rev: A commit, branch, tag, DVC experiment, also one that failed, or "workspace"; with `path`, where the file is
+            looked at.
         path: A file or folder that DVC tracks.
         md5: DVC's hash of it, with or without `.dir`.
         tracking_uri: `MLFLOW_TRACKING_URI` when left out, else `mlflow.db` in the project.
@@ -79,8 +80,15 @@ def runs(
     with store.open(tracking_uri) as opened:
         if md5 is not None:
             return list(_with_hash(opened, md5.removeprefix(MD5)))
-        links = dvc_link.links_at(here, rev or "workspace")
-        return [_of_link(opened, link) for link in links]
+        rev = rev or "workspace"
+        failed = list(_failed_in(opened, rev))
+        try:
+            links = dvc_link.links_at(here, rev)
+        except DovetailError:
+            if failed:  # an experiment without a result is no revision
+                return failed
+            raise
+        return [*(_of_link(opened, link) for link in links), *failed]
 
 
 def revs(run: str, *, tracking_uri: str | None = None, folder: Path | None = None) -> list[RevOfRun]:
@@ -128,6 +136,14 @@ def state_of(opened: RunStore, run: StoredRun) -> DvcState | None:
             return msgspec.json.decode(file.read_bytes(), type=DvcState)
         except (StoreRefused, msgspec.DecodeError):
             return None
+
+
+def _failed_in(opened: RunStore, experiment: str) -> Iterator[FoundRun]:
+    """The runs that failed in a DVC experiment of this name: DVC shows their baseline's run in its row."""
+    for run in opened.search(names.TAG_DVC_EXPERIMENT, experiment):
+        if run.status in ("FAILED", "KILLED"):
+            stage = run.tags.get(names.TAG_DVC_STAGE, "")
+            yield FoundRun(run.run_id, run.token or "", run.name, run.status, "failed", stage=stage)
 
 
 def _of_link(opened: RunStore, link: LinkAt) -> FoundRun:
