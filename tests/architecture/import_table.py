@@ -38,7 +38,7 @@ TABLE = {
     "git_patch": room(2, "msgspec"),
     "dvc_link": room(2, "dvc", "dvc_data", "mlflow", "msgspec"),
     "system_metrics": room(2, "pynvml", "psutil"),
-    "prediction_tables": room(2, "pyarrow", "PIL"),
+    "prediction_tables": room(2, "pyarrow", "PIL", "numpy", "msgspec", "scipy", "pandas", "polars", "jinja2"),
     "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml"),
     "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),
     "sweeps": room(4, "hydra", "omegaconf", "optuna", "mlflow"),

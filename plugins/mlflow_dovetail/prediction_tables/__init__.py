@@ -1,0 +1,1 @@
+"""Prediction tables: every example with its input, its label and what the model said, kept as it is logged."""
