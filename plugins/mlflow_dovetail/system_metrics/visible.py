@@ -115,9 +115,10 @@ def _by_uuid(entry: str, kind: str, host: Sequence[HostGpu]) -> HostGpu | None:
 
 
 def _enumerable(host: Sequence[HostGpu], driver: str | None) -> Sequence[HostGpu]:
-    """What CUDA gives indices to."""
-    instances = [unit for unit in host if unit.gpu.mig is not None]
-    return instances if instances and not _takes_many(driver) else host
+    """What CUDA gives indices to: before driver 570 to the MIG instances, where there are any."""
+    if _takes_many(driver):
+        return _enumerated(host, driver)
+    return [unit for unit in host if unit.gpu.mig is not None] or host
 
 
 def _enumerated(units: Sequence[HostGpu], driver: str | None) -> tuple[HostGpu, ...]:
