@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+import pynvml
 import pytest
 
 from mlflow_dovetail.system_metrics.counters import Energy
@@ -233,6 +234,26 @@ def test_there_is_no_percentage_of_nothing(gpu: NvmlStub, field: str, absent: st
     assert source.troubles() == {}
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "absent"),
+    [
+        ("performance_state", 32, "performance_state"),  # NVML_PSTATE_UNKNOWN
+        ("pcie_max_speed", 0, "pcie_speed_maximum_megabits_per_second"),  # NVML_PCIE_LINK_MAX_SPEED_INVALID
+        ("gpm_2", "nan", "sm_active_percentage"),
+    ],
+)
+def test_a_value_that_says_unknown_is_absent(gpu: NvmlStub, field: str, value: object, absent: str) -> None:
+    before = declared().close_window()
+    gpu.run(0, os.getpid(), megabytes=1500, sm=40)
+    gpu.set(0, **{field: value})
+    assert before.keys() - declared().close_window().keys() == {f"gpu_0_{absent}"}
+
+
+def test_a_share_that_cannot_be_is_absent(gpu: NvmlStub) -> None:
+    gpu.run(0, os.getpid(), megabytes=1500, sm=4_000_000)
+    assert "gpu_0_process_sm_utilization_percentage" not in declared().close_window()
+
+
 def test_the_limit_of_power_is_the_one_of_now(gpu: NvmlStub) -> None:
     source = declared()
     source.poll()
@@ -286,7 +307,8 @@ def test_a_slow_call_delays_its_own_thread_only_and_is_no_trouble(gpu: NvmlStub)
 def test_a_mig_instance_has_its_own_values_and_none_of_the_device(gpu: NvmlStub) -> None:
     gpu.add_gpu(1)
     gpu.add_mig(1, 0)
-    gpu.add_mig(1, 2)
+    # PCIe is the whole device's, whatever is said of the instance.
+    gpu.add_mig(1, 2, temperature=33, gpm_20=77)
     gpu.run("1/2", os.getpid(), megabytes=600)
     source = declared("MIG-0000000c-aaaa-bbbb-cccc-00000000000c,MIG-0000000a-aaaa-bbbb-cccc-00000000000a")
     assert source.poll() == {
@@ -461,6 +483,16 @@ def test_it_is_described_once(gpu: NvmlStub) -> None:
         ],
     }
     json.dumps(source.describe())
+
+
+def test_the_end_is_the_librarys_too(gpu: NvmlStub) -> None:
+    source = declared()
+    source.poll()
+    assert pynvml.nvmlDeviceGetCount() == 1
+    source.close()
+    with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+        pynvml.nvmlDeviceGetCount()
+    assert source.poll() == source.close_window() == source.troubles() == {}
 
 
 def test_a_doubtful_index_is_said(gpu: NvmlStub) -> None:
