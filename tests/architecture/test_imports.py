@@ -33,7 +33,7 @@ PLANTED = [
     ("git_patch/a.py", "import mlflow_dovetail.run", "floor 2 (git_patch) imports floor 3 (run)"),
     ("dvc_link/revs.py", "import mlflow.data", "dvc_link may import mlflow in source.py only"),
     ("system_metrics/a.py", "import torch", "system_metrics may not import torch"),
-    ("prediction_tables/a.py", "import pandas", "prediction_tables may not import pandas"),
+    ("prediction_tables/a.py", "import torch", "prediction_tables may not import torch"),
     ("run/a.py", "from mlflow_dovetail.lightning import x", "floor 3 (run) imports floor 4 (lightning)"),
     ("cli/a.py", "from mlflow_dovetail.sweeps import x", "floor 4 (cli) imports floor 4 (sweeps)"),
     ("cli/a.py", "import mlflow", "cli may not import mlflow"),

@@ -57,7 +57,7 @@ def test_a_journal_begins_and_ends_with_its_writer(folder: RunFolder, write: Wri
     assert isinstance(metrics, Metrics) and (metrics.step, metrics.values) == (7, {"loss": 0.5})
     assert isinstance(close, Close)
     assert entries.is_closed(folder.segment(1))
-    assert entries.resumes(folder.segment(1))
+    assert entries.kind_of(folder.segment(1)) == "resume"
     assert writing.writer.is_closed
     writing.writer.close()
 

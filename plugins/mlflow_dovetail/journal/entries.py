@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from mlflow_dovetail.records import RunStatus
-from mlflow_dovetail.run_folder import SegmentReader, last_payload
+from mlflow_dovetail.run_folder import first_payload, last_payload
 
-AttemptKind = Literal["create", "resume", "append"]
+AttemptKind = Literal["create", "resume", "append", "system"]
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -22,7 +22,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag="s"):
 
     Attributes:
         kind: "create" for a new run; "resume" goes on with a training, from a step that may lie behind the last;
-            "append" adds to a run without being its training.
+            "append" adds to a run without being its training; "system" is the recorder, about the machine.
         attempt: 1 for the training that created the run, one more each time it is resumed.
     """
 
@@ -147,14 +147,14 @@ def is_closed(path: Path) -> bool:
         return False
 
 
-def resumes(path: Path) -> bool:
-    """Whether a segment's writer goes on with a training that an earlier one has begun."""
-    payload = next(iter(SegmentReader(path).read()), None)
+def kind_of(path: Path) -> AttemptKind | None:
+    """What a segment's writer is to the run; None of one that has written nothing yet, or whose begin is damaged."""
+    payload = first_payload(path)
     try:
         first = decode(payload) if payload is not None else None
     except msgspec.DecodeError:
-        return False
-    return isinstance(first, Start) and first.kind == "resume"
+        return None
+    return first.kind if isinstance(first, Start) else None
 
 
 def decode(payload: bytes) -> Entry:

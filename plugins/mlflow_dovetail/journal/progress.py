@@ -126,7 +126,7 @@ class Progress(msgspec.Struct):
     @property
     def trainings(self) -> list[Attempt]:
         """The attempts that decide how the run ended, the last to end at the end."""
-        owners = [one for one in self.attempts.values() if one.kind != "append"]
+        owners = [one for one in self.attempts.values() if one.kind in ("create", "resume")]
         return sorted(owners, key=lambda one: (one.number, one.time_ms))
 
 

@@ -147,7 +147,7 @@ def _file(entry: File, progress: Progress) -> None:
 
 def _note_best(key: str, value: float, entry: Metrics, progress: Progress, outgoing: Outgoing) -> None:
     mode = progress.monitors.get(key) or _mode_by_name(key)
-    if not mode or key.startswith(names.METRIC_BEST_PREFIX):
+    if not mode or key.startswith((names.METRIC_BEST_PREFIX, names.METRIC_SYSTEM_PREFIX)):
         return
     best = progress.best.get(key)
     of_many = best is not None and (best.of_many or best.step != entry.step)
@@ -221,7 +221,8 @@ def _mode_by_name(key: str) -> str:
 
 
 def _last_step(progress: Progress) -> int:
-    return max(progress.last_steps.values(), default=0)
+    steps = progress.last_steps.items()
+    return max((step for key, step in steps if not key.startswith(names.METRIC_SYSTEM_PREFIX)), default=0)
 
 
 def _status(progress: Progress) -> str:

@@ -28,7 +28,7 @@ def close_abandoned(folder: RunFolder, oom_kills_before: int | None = None, *, f
     """
     living = []
     for number in folder.segments():
-        if folder.ending(number) is not None or entries.is_closed(folder.segment(number)):
+        if _is_over(folder, number):
             continue
         life = folder.life(number)
         is_lost = life == "unknown" and (_is_resumed(folder, number) or (from_outside and _is_silent(folder)))
@@ -41,10 +41,25 @@ def close_abandoned(folder: RunFolder, oom_kills_before: int | None = None, *, f
 
 
 def is_all_over(folder: RunFolder) -> bool:
-    """Whether every writer has closed its segment, or its ending is known."""
-    return all(
-        folder.ending(number) is not None or entries.is_closed(folder.segment(number)) for number in folder.segments()
+    """Whether every writer has closed its segment, or its ending is known; the recorder's own do not count."""
+    return all(_is_over(folder, number) or is_recorders(folder, number) for number in folder.segments())
+
+
+def is_watched(folder: RunFolder) -> bool:
+    """Whether a recorder samples the machine, and has not said its last word on it."""
+    return any(
+        is_recorders(folder, number) and not _is_over(folder, number) and folder.life(number) == "alive"
+        for number in folder.segments()
     )
+
+
+def is_recorders(folder: RunFolder, number: int) -> bool:
+    """Whether a segment is a recorder's, about the machine."""
+    return entries.kind_of(folder.segment(number)) == "system"
+
+
+def _is_over(folder: RunFolder, number: int) -> bool:
+    return folder.ending(number) is not None or entries.is_closed(folder.segment(number))
 
 
 def has_ended(progress: Progress) -> bool:
@@ -59,7 +74,7 @@ def _cause(oom_kills_before: int | None) -> str:
 
 def _is_resumed(folder: RunFolder, number: int) -> bool:
     """Whether a later writer goes on with the training: a container or a machine that is gone cannot be asked."""
-    return any(entries.resumes(folder.segment(later)) for later in folder.segments() if later > number)
+    return any(entries.kind_of(folder.segment(later)) == "resume" for later in folder.segments() if later > number)
 
 
 def _is_silent(folder: RunFolder) -> bool:

@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 
-from mlflow_dovetail import journal
+from mlflow_dovetail import journal, names
 from mlflow_dovetail.errors import DovetailError, RunFolderBusy
 from mlflow_dovetail.journal import OutOfTime, Progress, Sender, is_complete, staging
+from mlflow_dovetail.run.abandoned import is_all_over, is_watched
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
 from mlflow_dovetail.run.captures import Captures
 from mlflow_dovetail.run.code_state import finish_code
@@ -21,6 +22,8 @@ from mlflow_dovetail.run.spawning import can_spawn, is_recorded, spawn_recorder
 log = logging.getLogger("mlflow_dovetail")
 
 WAIT_SECONDS = 10.0
+# The recorder looks each quarter of a second whether the run is over.
+LAST_SAMPLE_SECONDS = 2.0
 
 
 class Delivery:
@@ -28,9 +31,11 @@ class Delivery:
 
     Args:
         opening: Of the run.
+        samples_system: Whether the recorder samples the machine; None leaves that to the environment.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, samples_system: bool | None = None) -> None:
+        self._environment = {} if samples_system is None else {names.ENV_SYSTEM_METRICS: str(samples_system).lower()}
         self._folder = opening.folder
         self._store = opening.store
         self._tracking_uri = opening.tracking_uri
@@ -45,7 +50,7 @@ class Delivery:
         if not can_spawn():
             return ""
         try:
-            spawn_recorder(self._folder, self._tracking_uri)
+            spawn_recorder(self._folder, self._tracking_uri, self._environment)
         except (OSError, subprocess.SubprocessError) as error:
             return f"no recorder: {getattr(error, 'strerror', '') or error}"
         return ""
@@ -84,6 +89,7 @@ class Delivery:
             log.warning("The run's code could not be kept: %s", error)
         if self._store is None and (is_offline() or "mlflow" not in sys.modules):
             return
+        self._wait_for_last_sample(deadline)
         while time.monotonic() < deadline:
             try:
                 with journal.sending(self._folder):
@@ -99,6 +105,12 @@ class Delivery:
             except (DovetailError, OSError) as error:
                 log.warning("Not all of this run has been sent; it is kept, and sent later. %s", error)
                 return
+
+    def _wait_for_last_sample(self, deadline: float) -> None:
+        """When all is over the recorder looks at the machine once more; then the whole run can be sent at once."""
+        until = min(deadline, time.monotonic() + LAST_SAMPLE_SECONDS)
+        while is_all_over(self._folder) and is_watched(self._folder) and time.monotonic() < until:
+            time.sleep(0.02)
 
     def _capture(self) -> None:
         try:

@@ -20,12 +20,13 @@ from filelock import FileLock
 from mlflow_dovetail import journal
 from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
-from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over
+from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_over, is_recorders
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
 from mlflow_dovetail.run.code_state import CodeFinisher
 from mlflow_dovetail.run.out_of_memory import read_oom_kills
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
+from mlflow_dovetail.run.system_watch import SystemWatch
 from mlflow_dovetail.run_folder import RunFolder
 from mlflow_dovetail.store import RunStore
 
@@ -62,6 +63,7 @@ class Recorder:
         self._offline = is_offline()
         self._console = ConsoleCapture(folder)
         self._code = CodeFinisher(folder, lambda error: self._count("the code is not kept", error))
+        self._system = SystemWatch(folder, lambda error: self._count("the machine is not sampled", error))
         self._oom_kills = read_oom_kills(os.getpid())
         self._store: RunStore | None = None
         self._began = time.monotonic()
@@ -81,6 +83,7 @@ class Recorder:
         """Work until the run is complete in its store, or nobody can be helped any more."""
         while not self._turn_or_wait():
             time.sleep(TICK_SECONDS)
+        self._system.turn(is_over=True)
 
     def _turn_or_wait(self) -> bool:
         try:
@@ -101,6 +104,7 @@ class Recorder:
         self._attempt("checkpoints are not copied", lambda: staging.stage(self._folder))
         close_abandoned(self._folder, self._oom_kills)
         is_over = is_all_over(self._folder)
+        self._attempt("the machine is not sampled", lambda: self._system.turn(is_over=is_over))
         if self._code.is_busy(is_over=is_over):
             is_over = False
         if is_over and self._over_since is None:
@@ -121,7 +125,10 @@ class Recorder:
             return False
         if is_complete(self._folder, Progress.load(self._folder, self._uri)):
             return False
-        return any(self._folder.life(number) == "alive" for number in self._folder.segments())
+        return any(
+            self._folder.life(number) == "alive" and not is_recorders(self._folder, number)
+            for number in self._folder.segments()
+        )
 
     def _beat(self, now: float) -> None:
         if now >= self._next_heartbeat:
@@ -129,7 +136,8 @@ class Recorder:
             self._attempt("no heartbeat", self._folder.heartbeat.touch)
         if now >= self._next_sync:
             self._next_sync = now + 1.0
-            size = sum(self._folder.segment(number).stat().st_size for number in self._folder.segments())
+            writers = (one for one in self._folder.segments() if not is_recorders(self._folder, one))
+            size = sum(self._folder.segment(number).stat().st_size for number in writers)
             if size != self._last_size:
                 self._last_size, self._changed = size, now
                 self._attempt("the journal is not on the disk", self._sync_journal)

@@ -12,3 +12,8 @@ _OFF = ("", "0", "false", "no", "off")
 def is_offline() -> bool:
     """Whether `DOVETAIL_OFFLINE` keeps everything here until `dovetail sync`."""
     return os.environ.get(names.ENV_OFFLINE, "").strip().lower() not in _OFF
+
+
+def wants_system_metrics() -> bool:
+    """Whether a run's machine is sampled: unless MLflow's own `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` says "false"."""
+    return os.environ.get(names.ENV_SYSTEM_METRICS, "true").strip().lower() not in _OFF

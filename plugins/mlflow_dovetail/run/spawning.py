@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow_dovetail import run_folder
@@ -22,7 +23,7 @@ def can_spawn() -> bool:
     return os.name == "posix"
 
 
-def spawn_recorder(folder: RunFolder, tracking_uri: str) -> None:
+def spawn_recorder(folder: RunFolder, tracking_uri: str, environment: Mapping[str, str]) -> None:
     """Start a recorder for a run folder, in a session of its own, at nice 19, with no pipe to this process.
 
     One that is there already goes on; the new one waits for it, and ends when nothing is left to do.
@@ -30,6 +31,7 @@ def spawn_recorder(folder: RunFolder, tracking_uri: str) -> None:
     Args:
         folder: Of the run.
         tracking_uri: With its credentials, which are not written down: it goes through the environment.
+        environment: More variables for it.
 
     Raises:
         OSError: No process can be started.
@@ -38,7 +40,7 @@ def spawn_recorder(folder: RunFolder, tracking_uri: str) -> None:
     subprocess.run(
         ["/bin/sh", "-c", _LEAVE_BEHIND, "sh", *program],
         cwd=folder.path,
-        env={**os.environ, **_SMALL, "PYTHONPATH": _python_path(), ENV_RECORDER_URI: tracking_uri},
+        env={**os.environ, **environment, **_SMALL, "PYTHONPATH": _python_path(), ENV_RECORDER_URI: tracking_uri},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

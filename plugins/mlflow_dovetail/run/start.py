@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow_dovetail import names, redact, store
 from mlflow_dovetail.errors import DovetailError
@@ -15,9 +15,6 @@ from mlflow_dovetail.run.opening import KNOCK_SECONDS, open_known, open_new
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.tracked import Run
 from mlflow_dovetail.store.asking import asking
-
-if TYPE_CHECKING:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger("mlflow_dovetail")
 
@@ -28,7 +25,6 @@ class ActiveRun(Run):
     """A `Run` that is MLflow's active run until it is closed."""
 
     _fluent: ExitStack | None = None
-    _monitor: SystemMetricsMonitor | None = None
 
     def activate(self) -> ActiveRun:
         """Become the active run: `mlflow.log_*` logs to this one."""
@@ -37,13 +33,6 @@ class ActiveRun(Run):
         self._fluent = ExitStack()
         self._fluent.enter_context(active(self))
         return self
-
-    def monitor_system(self) -> None:
-        """Start MLflow's own monitor of GPUs and host, until the run is closed."""
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(self.run_id)  # type: ignore[no-untyped-call]
-        self._monitor.start()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> ActiveRun:
         return self
@@ -55,9 +44,6 @@ class ActiveRun(Run):
 
     def close(self) -> None:
         """End being active, and close the run; see `Run.close`."""
-        if self._monitor is not None:
-            self._monitor.finish()  # type: ignore[no-untyped-call]
-            self._monitor = None
         if self._fluent is not None:
             self._fluent.close()
             self._fluent = None
@@ -94,7 +80,8 @@ def start_run(
         parent_run_id: Of another parent.
         tags: Of the run.
         description: Markdown, shown above the run.
-        log_system_metrics: Start MLflow's own monitor as well.
+        log_system_metrics: Whether the recorder samples GPUs and host: by default, unless the environment's
+            `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is "false".
         tracking_uri: `MLFLOW_TRACKING_URI` when left out, else `mlflow.db` in the project.
         experiment_name: `MLFLOW_EXPERIMENT_NAME` when left out, else "Default"; made on first use.
 
@@ -115,18 +102,17 @@ def start_run(
     if known:
         # Under `dovetail exec` that process is the run's attempt, and says how it ends.
         is_inside = known == os.environ.get(names.ENV_PARENT_RUN)
-        run = ActiveRun(open_known(uri, known, "append" if is_inside else "resume"))
+        opening = open_known(uri, known, "append" if is_inside else "resume")
+        run = ActiveRun(opening, samples_system=log_system_metrics)
         if wanted:
             run.set_tags(wanted)
     else:
         from mlflow.tracking.context.registry import resolve_tags
 
         experiment = experiment_name or _experiment(uri, experiment_id)
-        run = ActiveRun(open_new(uri, experiment, None, run_name, resolve_tags(wanted)))
-    run.activate()
-    if log_system_metrics and not run.is_offline:
-        run.monitor_system()
-    return run
+        opening = open_new(uri, experiment, None, run_name, resolve_tags(wanted))
+        run = ActiveRun(opening, samples_system=log_system_metrics)
+    return run.activate()
 
 
 def track(run_id: str, tracking_uri: str | None = None) -> Run:

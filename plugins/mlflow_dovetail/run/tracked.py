@@ -47,7 +47,7 @@ class Run:
     `start_run` and `track` make one.
     """
 
-    def __init__(self, opening: Opening, script: Path | None = None) -> None:
+    def __init__(self, opening: Opening, script: Path | None = None, *, samples_system: bool | None = None) -> None:
         self._captures = Captures(opening, script)
         self._captures.start()
         self._opening = opening
@@ -65,7 +65,7 @@ class Run:
         # Under `dovetail exec` that process hears what this one prints.
         if os.environ.get(names.ENV_PARENT_RUN) not in (self.run_id, self.token):
             self._tee.start()
-        self._delivery = Delivery(opening)
+        self._delivery = Delivery(opening, samples_system)
         self._start_recorder()
         self._register()
         WATCH.add(self)

@@ -12,7 +12,7 @@
   recorder.log, *.lock    of the recorder
 """
 
-from mlflow_dovetail.run_folder.framing import SegmentReader, frame, last_payload
+from mlflow_dovetail.run_folder.framing import SegmentReader, first_payload, frame, last_payload
 from mlflow_dovetail.run_folder.layout import (
     Description,
     Ending,
@@ -33,6 +33,7 @@ __all__ = [
     "RunFolder",
     "SegmentReader",
     "copy_file",
+    "first_payload",
     "frame",
     "last_payload",
     "read_json",

@@ -76,6 +76,14 @@ class SegmentReader:
         return data, is_all
 
 
+def first_payload(path: Path) -> bytes | None:
+    """The payload of the first record, when it is whole and a short one (at most 128 bytes with its header)."""
+    with path.open("rb") as file:
+        data = file.read(128)
+    end = _end_of_record(data, 0)
+    return data[HEADER.size : end] if end is not None else None
+
+
 def last_payload(path: Path) -> bytes | None:
     """The payload of the last record, when it is whole and a short one (at most 128 bytes with its header)."""
     with path.open("rb") as file:

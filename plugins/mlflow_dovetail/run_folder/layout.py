@@ -79,6 +79,7 @@ class RunFolder:
         self.artifacts = path / "artifacts"
         self.captured = path / "captured"
         self.said_tags = path / "said"
+        self.speeds = path / "speeds"
         self.code = path / "code"
         self.sent = path / "sent"
         self.console = path / "console.log"
@@ -183,9 +184,13 @@ class RunFolder:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
+    def lease(self, number: int) -> Lease | None:
+        """Which process writes a segment; None in the moment before its lease is there."""
+        return read_json(self.leases / f"{number:04d}.json", Lease)
+
     def life(self, number: int) -> Life:
         """Whether a segment's writer lives; unknown in the moment before its lease is there."""
-        lease = read_json(self.leases / f"{number:04d}.json", Lease)
+        lease = self.lease(number)
         return lease.life() if lease else "unknown"
 
     def ending(self, number: int) -> Ending | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .gpu_fields import EVENT_REASONS, SUPPORTED_REASONS, THROTTLES, Throttle, percent_of
-from .nvml import Device
-from .records import Reading
+from mlflow_dovetail.system_metrics.gpu_fields import EVENT_REASONS, SUPPORTED_REASONS, THROTTLES, Throttle, percent_of
+from mlflow_dovetail.system_metrics.nvml import Device
+from mlflow_dovetail.system_metrics.records import Reading
 
 # No board draws more: what a 32-bit counter that went around may have grown by.
 MOST_WATTS = 5_000

@@ -10,9 +10,9 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from .gpu_fields import GPM_METRICS
-from .nvml import Device, Question
-from .records import Reading
+from mlflow_dovetail.system_metrics.gpu_fields import GPM_METRICS
+from mlflow_dovetail.system_metrics.nvml import Device, Question
+from mlflow_dovetail.system_metrics.records import Reading
 
 _SUPPORT, _ALLOCATE, _FREE = (
     Question(f"nvmlGpm{name}") for name in ("QueryDeviceSupport", "SampleAlloc", "SampleFree")

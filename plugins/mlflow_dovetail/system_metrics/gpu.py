@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from .attribution import Attribution
-from .gpm import Gpm
-from .gpu_fields import MAXIMA
-from .gpu_sampler import DeviceSampler, Processes, Sampler
-from .nvml import Nvml, open_nvml
-from .records import Reading
-from .visible import HostGpu, Visible, choose_visible
+from mlflow_dovetail.system_metrics.attribution import Attribution
+from mlflow_dovetail.system_metrics.gpm import Gpm
+from mlflow_dovetail.system_metrics.gpu_fields import MAXIMA
+from mlflow_dovetail.system_metrics.gpu_sampler import DeviceSampler, Processes, Sampler
+from mlflow_dovetail.system_metrics.nvml import Nvml, open_nvml
+from mlflow_dovetail.system_metrics.records import Gpu, Reading
+from mlflow_dovetail.system_metrics.visible import HostGpu, Visible, choose_visible
 
 
 class GpuSource:
@@ -71,6 +71,11 @@ class GpuSource:
     def attribution(self) -> str:
         """What the choice of the GPUs rests on: "mask", "processes", "visible", or "undecided" as yet."""
         return self._attribution.how
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The run's, as far as they are known."""
+        return tuple(self._samplers[key].gpu for key in self._attribution.reported(time.monotonic()))
 
     def describe(self) -> dict[str, Any]:
         """What is said once: driver, CUDA, and of each GPU of the run its index, UUID and name; empty without a GPU."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from .nvml import Question
+from mlflow_dovetail.system_metrics.nvml import Question
 
 MEGABYTE = 1e6
 # GPM has MiB/s.

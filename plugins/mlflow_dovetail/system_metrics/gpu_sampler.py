@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .counters import Energy, ThrottleShares
-from .gpm import Gpm
-from .gpu_fields import (
+from mlflow_dovetail.system_metrics.counters import Energy, ThrottleShares
+from mlflow_dovetail.system_metrics.gpm import Gpm
+from mlflow_dovetail.system_metrics.gpu_fields import (
     ENERGY,
     ENERGY_COUNTER,
     ENFORCED_LIMIT,
@@ -35,8 +35,8 @@ from .gpu_fields import (
     Asked,
     percent_of,
 )
-from .nvml import Device
-from .records import Gpu, Reading
+from mlflow_dovetail.system_metrics.nvml import Device
+from mlflow_dovetail.system_metrics.records import Gpu, Reading
 
 FIELDS = (*(throttle.counter for throttle in THROTTLES if throttle.counter), MEMORY_TEMPERATURE_FIELD)
 UNSIGNED_INT = 1  # NVML_VALUE_TYPE_UNSIGNED_INT

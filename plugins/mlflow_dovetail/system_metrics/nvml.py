@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .records import Gpu
-from .visible import HostGpu
+from mlflow_dovetail.system_metrics.records import Gpu
+from mlflow_dovetail.system_metrics.visible import HostGpu
 
 # Made by the driver's kernel module.
 DRIVER_FOLDER = Path("/proc/driver/nvidia")

@@ -17,7 +17,10 @@ class Source(Protocol):
     """As in the tag `dovetail.status.<name>`."""
 
     maxima: frozenset[str]
-    """Keys of `poll` whose maximum of a window is a metric of its own, `<key>_max`: their mean hides the story."""
+    """Keys of `poll` whose maximum of a window is a metric of its own, `<key>_max`: their mean hides the story.
+
+    Known after the first `poll`.
+    """
 
     def poll(self) -> Reading:
         """What is cheap to ask and changes fast: asked each second; a window has the mean of what was there."""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .records import Gpu
+from mlflow_dovetail.system_metrics.records import Gpu
 
 CUDA_MASK = "CUDA_VISIBLE_DEVICES"
 SLURM_MASKS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL")
