@@ -12,7 +12,7 @@ import pytest
 from hypothesis import configuration, given, settings
 from hypothesis import strategies as st
 
-from mlflow_dovetail.system_metrics import hardware_rules, speed_rules
+from mlflow_dovetail.system_metrics import hardware_rules, speed_rules, wording
 from mlflow_dovetail.system_metrics.advice import RULES, HostFacts, advise, rules_table, sentence
 from mlflow_dovetail.system_metrics.gpu_fields import MAXIMA, METRICS
 from mlflow_dovetail.system_metrics.host import FIELDS, HostSource
@@ -220,6 +220,10 @@ CASES: list[tuple[str, dict[str, Any], TrainingSpeed, str | None]] = [
     ("hw_slowdown", {"throttle_hw_slowdown_percentage": 5}, SPEED,
      "GPU 0: the hardware held the clocks down 5 % of the time; check cooling and power supply."),
     ("hw_slowdown", {"throttle_hw_slowdown_percentage": 4.9}, SPEED, None),
+    ("thermal_throttling", {"throttle_thermal_percentage": 23, "throttle_hw_slowdown_percentage": 23}, SPEED,
+     "GPU 0: heat held the clocks down 23 % of the time, at up to 70 °C; see to its cooling."),
+    ("power_brake", {"throttle_power_brake_percentage": 23, "throttle_hw_slowdown_percentage": 23}, SPEED,
+     "GPU 0: the power supply held the clocks down 23 % of the time; check it and its cables."),
     ("power_cap", {"throttle_power_cap_percentage": 50, "sm_clock_megahertz": 1_400}, SPEED,
      "GPU 0: the power limit held the clocks down 50 % of the time, to 70 % of the highest in the mean."),
     ("power_cap", {"throttle_power_cap_percentage": 49.9, "sm_clock_megahertz": 1_400}, SPEED, None),
@@ -313,6 +317,8 @@ RANKS: list[tuple[list[float], str | None]] = [
     ([0.1, 0.1, 0.2001], "Rank 2 held the other 2 back: it waited 0.2 s of each 0.69 s step for data, the others at "
      "most 0.1 s."),
     ([0.1, 0.1, 0.1999], None),
+    ([0.42] * 4 + [0.02] * 5, "Ranks 0, 1, 2 and 3 held the other 5 back: they waited 0.42 s of each 0.69 s step for "
+     "data, the others at most 20 ms."),
     ([0.42] * 5 + [0.02] * 6, "5 ranks held the other 6 back: they waited 0.42 s of each 0.69 s step for data, the "
      "others at most 20 ms."),
     ([0.42, 0.42, 0.42, 0.42], None),
@@ -324,6 +330,21 @@ RANKS: list[tuple[list[float], str | None]] = [
 def test_ranks_that_wait_are_named(data: list[float], expected: str | None) -> None:
     speeds = [per_step(rank, data=seconds) for rank, seconds in enumerate(data)]
     assert say(summary_of(gpu()), *reversed(speeds)) == ({"slow_rank": expected} if expected else {})
+
+
+EXACT = {"step": 1.0, "steps": 1_024, "logging": 0.0, "validation": 0.0}
+
+
+def test_at_a_threshold_a_rule_speaks() -> None:
+    """With seconds that binary fractions hold, so that the figures are exactly the thresholds."""
+    half = summary_of(gpu(), utilization_percentage=Stat(50, 50, 50, 50, 409.6 * 2))
+    assert set(say({}, per_step(**EXACT, data=0.4), gpus=())) == {"data_loading"}
+    assert set(say(half, per_step(**EXACT, data=0.2))) == {"data_loading"}
+    assert set(say(half, per_step(**(EXACT | {"logging": 0.2})))) == {"logging"}
+    alone = half | {"process_cpu_utilization_percentage": still(100)}
+    assert set(say(alone, per_step(**EXACT, data=0.2))) == {"data_loading"}
+    ranks = [per_step(rank, **EXACT, data=data) for rank, data in enumerate([0.125, 0.125, 0.25])]
+    assert set(say({}, *ranks, gpus=())) == {"slow_rank"}
 
 
 def test_a_slow_rank_is_not_called_slow_loading_of_all() -> None:
@@ -342,6 +363,7 @@ IDLE_OF = [
     ([39, 90], 2, "GPU 0 idle 61 %"),
     ([39, 90, 59], 3, "GPUs 0 and 2 idle 51 %"),
     ([90, 39, 39, 39], 4, "GPUs 1, 2 and 3 idle 61 %"),
+    ([39] * 4 + [90] * 4, 8, "GPUs 0, 1, 2 and 3 idle 61 %"),
     ([39] * 5 + [90] * 3, 8, "5 of 8 GPUs idle 61 %"),
     ([39] * 4 + [0] * 4, 4, "4 GPUs idle 61 %"),  # the run is on the first four only
 ]
@@ -442,10 +464,33 @@ def test_what_may_go_wrong_stands_behind_what_held_the_run_back() -> None:
     assert findings[0].rule == "thermal_throttling"
 
 
-@pytest.mark.parametrize("rule", ["swap", "memory_pressure"])
-def test_no_weight_is_above_one(rule: str) -> None:
-    metrics = summary_of(swap_in_megabytes_per_second=900, pressure_memory_full_percentage=100)
-    assert {finding.rule: finding.weight for finding in advise(HOST, metrics, [], [])}[rule] == 1
+WEIGHTS: list[tuple[str, dict[str, Any], TrainingSpeed, float]] = [
+    ("data_loading", {"utilization_percentage": 40}, per_step(step=1.0, steps=900, data=0.5), 0.5),
+    ("data_loading", {"utilization_percentage": 40}, per_step(step=1.0, steps=900, data=0.9), 0.6),
+    ("data_loading", {"utilization_percentage": None}, per_step(step=1.0, steps=900, data=0.5), 0.5),
+    ("cpu_bound", {"utilization_percentage": 40, "process_cpu_utilization_percentage": 100}, SPEED, 0.6),
+    ("ecc_uncorrected", {"ecc_uncorrected_errors": between(0, 1)}, SPEED, 1),
+    ("ecc_corrected", {"ecc_corrected_errors": between(0, 100)}, SPEED, 0.2),
+    ("gpu_unused", {"process_memory_megabytes": None}, SPEED, 1),
+    ("thermal_throttling", {"throttle_thermal_percentage": 30}, SPEED, 0.3),
+    ("power_cap", {"throttle_power_cap_percentage": 80, "sm_clock_megahertz": 1_200}, SPEED, 0.8 * 0.4),
+    ("gpu_memory_full", {"memory_usage_megabytes_max": 80_000}, SPEED, 0.2),
+    ("gpu_memory_unused", {"memory_usage_megabytes_max": 8_000}, SPEED, 0.09),
+    ("pcie_link", {"pcie_width_lanes": 4}, SPEED, 0.15),
+    ("pcie_link", {"pcie_generation": 4}, SPEED, 0.1),
+    ("pcie_link", {"pcie_generation": 3}, SPEED, 0.15),
+    ("swap", {"swap_in_megabytes_per_second": 10}, SPEED, 0.25),
+    ("swap", {"swap_in_megabytes_per_second": 900}, SPEED, 1),
+    ("memory_pressure", {"pressure_memory_full_percentage": 30}, SPEED, 0.3),
+    ("host_memory_full", {"memory_usage_of_limit_percentage": 100}, SPEED, 0.2),
+    ("disk_full", {"disk_usage_percentage": 95, "disk_available_megabytes": 10}, SPEED, 0.19),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "changes", "speed", "weight"), WEIGHTS)
+def test_the_weight_of_a_finding(rule: str, changes: dict[str, Any], speed: TrainingSpeed, weight: float) -> None:
+    findings = advise(HOST, summary_of(gpu(), **changes), [speed], [gpu()])
+    assert [(finding.rule, finding.weight) for finding in findings] == [(rule, pytest.approx(weight))]
 
 
 # The figures that a rule's words must have: the documentation and the code do not part.
@@ -523,6 +568,29 @@ def test_whatever_the_figures_it_never_raises(
     assert [finding.weight for finding in findings] == sorted((f.weight for f in findings), reverse=True)
     assert all(0 <= finding.weight <= 1 for finding in findings)
     assert {finding.rule for finding in findings} <= {name for name, _ in rules_table()}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_absent(number: float) -> None:
+    assert say(summary_of(gpu(), swap_in_megabytes_per_second=number, pressure_memory_full_percentage=number)) == {}
+    assert say(summary_of(gpu(), throttle_thermal_percentage=Stat(50, 0, 99, number, SECONDS))) == {}
+    assert say({}, replace(SPEED, data_seconds=number), gpus=()) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0 ms"), (0.0042, "4.2 ms"), (0.0994, "99 ms"), (0.0995, "0.1 s"), (0.42, "0.42 s"), (9.96, "10 s"),
+     (99.4, "99 s"), (99.5, "100 s"), (1_234, "1234 s")],
+)  # fmt: skip
+def test_seconds_have_two_digits(value: float, expected: str) -> None:
+    assert wording.seconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, "0.0"), (9.94e9, "9.9"), (9.95e9, "10"), (79.6e9, "80"), (2e12, "2000")]
+)
+def test_gigabytes(value: float, expected: str) -> None:
+    assert wording.gigabytes(value) == expected
 
 
 def figures_of(host: HostFacts, summary: Summary, speeds: list[TrainingSpeed], gpus: list[Gpu]) -> list[float]:

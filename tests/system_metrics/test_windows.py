@@ -171,7 +171,7 @@ def test_a_window_of_no_length_weighs_nothing_but_is_seen(seconds: float) -> Non
     odd = (3.0, seconds, {"a": 9.0})
     assert summarise([(1.0, 5.0, {"a": 1.0}), odd]) == {"a": Stat(1, 1, 9, 9, 5)}
     assert summarise([odd, (5.0, 5.0, {"a": 1.0})]) == {"a": Stat(1, 1, 9, 1, 5)}
-    assert summarise([odd]) == {"a": Stat(9, 9, 9, 9, 0)}
+    assert summarise([(2.0, seconds, {"a": 4.0}), odd]) == {"a": Stat(9, 4, 9, 9, 0)}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0.01, 1e6), st.floats(-1e9, 1e9) | st.sampled_from(NOT_FINITE))))

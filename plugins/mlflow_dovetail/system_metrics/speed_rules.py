@@ -97,7 +97,7 @@ def slow_rank(evidence: Evidence) -> Claim | None:
         return None
     least = max(_data_share(middle) + RANK_EXCESS_SHARE, _data_share(middle) * RANK_EXCESS_RATIO)
     slow = [speed for speed in evidence.speeds if _data_share(speed) >= least]
-    others = [speed for speed in evidence.speeds if _data_share(speed) < least]
+    others = [speed for speed in evidence.speeds if speed not in slow]
     if not slow:
         return None
     worst, best = max(slow, key=_data_share), max(others, key=_data_share)
