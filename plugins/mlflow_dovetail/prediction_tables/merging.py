@@ -1,0 +1,103 @@
+"""The rows of all writers of a table as one series, ordered by epoch, step and writer, without holding them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mlflow_dovetail.prediction_tables import schema
+from mlflow_dovetail.prediction_tables.parquet_files import Place, add
+from mlflow_dovetail.prediction_tables.streams import (
+    LEFT_OUT,
+    ROWS,
+    decode_counts,
+    read_batch,
+    read_records,
+    streams,
+)
+
+
+class _Head(NamedTuple):
+    """The next batch of a writer, and where its file has been read up to then."""
+
+    batch: pa.RecordBatch
+    moment: tuple[float, float]
+    file: str
+    end: int
+    left_out: dict[str, int]
+
+
+class MergedRows:
+    """Gives the batches behind a place, and moves the place along.
+
+    A writer's own batches stay in the order in which they were appended; a later file of a writer (the run went on, or
+    a fork wrote) follows the earlier.
+
+    Args:
+        source: The table's folder of raw files.
+        columns: The rows' schema.
+        place: Where to begin; it is changed with each batch that is given out.
+        ended: Nobody writes to the raw files any more.
+
+    Attributes:
+        tail: What was left out by records that no batch follows, by cause.
+        place: Behind the batch that was given last.
+        has_pause: Whether a writer has nothing more now, and might add to the epoch that was given last.
+    """
+
+    def __init__(self, source: Path, columns: pa.Schema, place: Place, *, ended: bool) -> None:
+        self._columns = columns
+        self.place = place
+        self._ended = ended
+        self.tail: dict[str, int] = {}
+        self._offsets = dict(place.offsets)
+        self._series = [self._batches(paths) for paths in streams(source, "rows").values()]
+        self._heads = [next(series, None) for series in self._series]
+
+    @property
+    def has_pause(self) -> bool:
+        return not self._ended and any(head is None for head in self._heads)
+
+    @property
+    def epoch(self) -> float | None:
+        """Of the next batch; None when there is none."""
+        return min((head.moment[0] for head in self._heads if head is not None), default=None)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            waiting = [(head.moment, index) for index, head in enumerate(self._heads) if head is not None]
+            if not waiting:
+                return
+            index = min(waiting)[1]
+            head = self._heads[index]
+            assert head is not None
+            self.place.offsets[head.file] = head.end
+            add(self.place.left_out, head.left_out)
+            self._heads[index] = next(self._series[index], None)
+            yield head.batch
+
+    def _batches(self, paths: list[Path]) -> Iterator[_Head]:
+        counts: dict[str, int] = {}
+        for path in paths:
+            for record in read_records(path, self._offsets.get(path.name, 0), ended=self._ended):
+                if record.kind == LEFT_OUT:
+                    add(counts, decode_counts(record.content))
+                batch = read_batch(record.content, self._columns) if record.kind == ROWS else None
+                if batch is not None and batch.num_rows:
+                    yield _Head(batch, _moment(batch), path.name, record.end, counts)
+                    counts = {}
+        add(self.tail, counts)
+
+
+def _moment(batch: pa.RecordBatch) -> tuple[float, float]:
+    """Epoch and step of the first row; what is missing or no number comes first."""
+    return _first(batch, schema.EPOCH), _first(batch, schema.STEP)
+
+
+def _first(batch: pa.RecordBatch, name: str) -> float:
+    value = batch[name][0].as_py() if name in batch.schema.names else None
+    return float(value) if isinstance(value, (int, float)) and not math.isnan(value) else -math.inf

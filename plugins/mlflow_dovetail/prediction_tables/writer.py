@@ -1,0 +1,219 @@
+"""Appending to a prediction table from the trainer: a batch costs what it holds, however much was there before."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.prediction_tables import media, policies, schema
+from mlflow_dovetail.prediction_tables.columns import (
+    Image,
+    Said,
+    StoredColumn,
+    check_said,
+    column_of,
+    column_said,
+    schema_of,
+)
+from mlflow_dovetail.prediction_tables.images import images_of
+from mlflow_dovetail.prediction_tables.policies import Policy
+from mlflow_dovetail.prediction_tables.streams import (
+    LEFT_OUT,
+    LONGEST_RECORD,
+    ROWS,
+    Appender,
+    TableRecord,
+    encode_counts,
+    folder_name,
+    read_columns,
+    write_first,
+)
+from mlflow_dovetail.prediction_tables.values import Given, Values, count, take, to_arrow
+
+POLICY = "rows left out by the policy"
+_MOST_ROWS = 1 << 16  # of one record, so that shards can be cut between records
+_RECORD_BYTES = 32 << 20
+
+
+class TableWriter:
+    """Appends batches of rows to a table, each whole or not at all.
+
+    What was appended is in the operating system's hands when `append` returns: the death of this process does not lose
+    it. Safe to use from several threads, and in a forked child, which writes files of its own.
+
+    Args:
+        folder: Of all tables of the run; the table has `folder / folder_name(name)`.
+        name: Any text.
+        columns: What columns hold, by name: `Image`, `Text`, `Class(names)`, `Probabilities(names)`, `Number`, `Json`.
+            What is not said is read off the first batch.
+        policy: Which rows are kept.
+        writer: Which of several processes writes: each has its own, such as its rank, which also orders the rows.
+        most_images: How many different images this writer keeps; rows beyond have none, and are counted.
+        most_bytes: The same for their raw pixels.
+
+    Raises:
+        DovetailError: A column's kind or the policy is none that there is.
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        columns: Mapping[str, Said | type[Said]] | None = None,
+        policy: Policy = policies.All(),  # noqa: B008 - frozen
+        writer: str = "0",
+        most_images: int = media.MOST_IMAGES,
+        most_bytes: int = media.MOST_BYTES,
+    ) -> None:
+        policies.check(policy)
+        self.name = name
+        self.folder = folder / folder_name(name)
+        self._said = check_said(name, columns)
+        self._policy = policy
+        self._keeper = policies.Keeper(policy)
+        self._media = media.MediaLog(self.folder, writer, most_images, most_bytes)
+        self._rows = Appender(self.folder, writer, "rows")
+        self._columns: tuple[StoredColumn, ...] | None = None
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        said = tuple(column_said(key, one).column for key, one in self._said.items())
+        write_first(self.folder / "table.json", msgspec.json.encode(TableRecord(name, time.time(), policy, said)))
+
+    def append(self, columns: Mapping[str, Given]) -> None:
+        """Append a batch.
+
+        Args:
+            columns: For each column one value a row: a tensor on any device, an array, a list, images of PIL, a pandas
+                or Arrow column; or a single value, which all rows have.
+
+        Raises:
+            DovetailError: The columns have different lengths, are not those of the batches before, or hold something
+                of another kind; or the disk is full. What was appended before is intact, and nothing of this is kept.
+        """
+        if self._pid != os.getpid():
+            self._begin_in_child()
+        with self._lock:
+            taken = {str(name): take(one, is_image_column=self._is_image(str(name))) for name, one in columns.items()}
+            rows = count(self.name, taken)
+            stored = self._columns or read_columns(self.folder)
+            if stored is None:
+                if rows == 0 or not taken:
+                    return
+                stored = tuple(column_of(name, self._said.get(name), one) for name, one in taken.items())
+            self._check_names(stored, taken)
+            arrays = {one.name: self._converted(one, taken[one.name], rows) for one in stored}
+            if self._columns is None:
+                self._settle_columns(stored)
+            if rows:
+                self._append(stored, arrays, rows)
+
+    def close(self) -> None:
+        """Close the files; what is appended later goes to others."""
+        with self._lock:
+            self._rows.close()
+            self._media.close()
+
+    def _is_image(self, name: str) -> bool:
+        return name == schema.IMAGE if name not in self._said else isinstance(self._said[name], Image)
+
+    def _begin_in_child(self) -> None:
+        """Leave the parent's files and lock to the parent; another thread of it may have held the lock at the fork."""
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._rows.close()
+        self._media.close()
+
+    def _check_names(self, stored: Sequence[StoredColumn], taken: Mapping[str, Values]) -> None:
+        names = [one.name for one in stored]
+        wanted = policies.needs(self._policy)
+        problems = [f"it has no {name!r}" for name in dict.fromkeys([*names, *self._said]) if name not in taken]
+        problems += [f"{name!r} is new" for name in taken if name not in names]
+        problems += [f"its policy needs the column {wanted!r}"] if wanted and wanted not in taken else []
+        if problems:
+            why = f"A table's columns stay those of its first batch, and of this one is true: {'; '.join(problems)}."
+            raise self._refusal(why, "Give every batch the same columns, with None where a row has no value.")
+
+    def _converted(self, column: StoredColumn, values: Values, rows: int) -> pa.Array | list[Given]:
+        """A column as an Arrow array; images as they are, looked at."""
+        kind = column.column.kind
+        try:
+            if kind == "image":
+                return images_of(values)
+            found = to_arrow(values, kind, schema_of([column]).types[0], rows)
+        except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+            raise self._refusal(
+                f"The values of {column.name!r} are no {kind} ({column.type}): {str(error)[:300]}.",
+                "Give values of the kind that the first batch had, or say the column's kind when the table is made.",
+            ) from error
+        return found
+
+    def _settle_columns(self, columns: tuple[StoredColumn, ...]) -> None:
+        """Make these the table's columns, unless another writer has just made others."""
+        write_first(self.folder / "columns.json", msgspec.json.encode(columns))
+        stored = read_columns(self.folder)
+        if stored != columns:
+            raise self._refusal(
+                "Another writer of this table has just given it other columns.",
+                "Give all writers the same columns, and say their kinds when the table is made.",
+            )
+        self._columns = columns
+
+    def _append(self, stored: Sequence[StoredColumn], arrays: dict[str, Any], rows: int) -> None:
+        images = {one.name for one in stored if one.column.kind == "image"}
+        plain = {name: array for name, array in arrays.items() if name not in images}
+        kept = self._keeper.keep(plain, rows)
+        members = np.arange(rows) if kept is None else np.flatnonzero(kept)
+        left_out = Counter({POLICY: rows - len(members)} if len(members) < rows else {})
+        if kept is not None:
+            plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
+        try:
+            digests = {name: self._digests(arrays[name], members) for name in images}
+            self._media.write()
+            left_out.update(self._media.left_out)
+            self._media.left_out.clear()
+            found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
+            self._write(pa.RecordBatch.from_arrays(found, schema=schema_of(stored)), left_out)
+        except OSError as error:
+            raise self._refusal(
+                f"{error.strerror or error}.", f"Make room where {self.folder} lies, or make it writable."
+            ) from error
+
+    def _digests(self, images: list[Any], members: np.ndarray) -> pa.Array:
+        if len(images) == 1 and len(members):
+            return pa.array([self._media.keep(images[0])] * len(members), pa.string())
+        return pa.array([self._media.keep(images[index]) for index in members.tolist()], pa.string())
+
+    def _write(self, batch: pa.RecordBatch, left_out: Mapping[str, int]) -> None:
+        records: list[tuple[bytes, Sequence[memoryview | bytes]]] = []
+        for part in _parts(batch):
+            content = memoryview(part.serialize())
+            if len(content) > LONGEST_RECORD:
+                raise self._refusal("A row of it has more than 64 MiB.", "Log what is so large as an artifact.")
+            records.append((ROWS, (content,)))
+        if left_out:
+            records.append((LEFT_OUT, (encode_counts(left_out),)))
+        self._rows.append(records)
+
+    def _refusal(self, why: str, remedy: str) -> DovetailError:
+        return DovetailError(f"Cannot append to the table {self.name!r}; the rows before are kept.", why, remedy)
+
+
+def _parts(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """Pieces of a batch that are short enough for a record."""
+    rows = batch.num_rows
+    if rows == 0:
+        return []
+    if rows == 1 or (rows <= _MOST_ROWS and batch.nbytes <= _RECORD_BYTES):
+        return [batch]
+    return [*_parts(batch.slice(0, rows // 2)), *_parts(batch.slice(rows // 2))]
