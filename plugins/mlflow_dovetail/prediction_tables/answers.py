@@ -131,7 +131,7 @@ def named(column: pa.Array, names: Sequence[str]) -> pa.Array:
     if not names or not pa.types.is_integer(column.type):
         return texts
     known = pc.and_(pc.greater_equal(column, 0), pc.less(column, len(names)))
-    unnamed = pc.binary_join_element_wise(texts, pa.scalar(" (no name)", pa.large_string()), "")
+    unnamed = pc.binary_join_element_wise(texts, *(pa.scalar(text, pa.large_string()) for text in (" (no name)", "")))
     found = pa.array(names, pa.large_string()).take(pc.if_else(known, column, pa.scalar(None, column.type)))
     return pc.coalesce(found, unnamed)
 

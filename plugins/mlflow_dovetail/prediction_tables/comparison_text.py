@@ -34,7 +34,7 @@ def meaning(comparison: Comparison, names: tuple[str, str] = _SIDES) -> list[str
     claim = "right where {} is wrong" if comparison.task == "classification" else "nearer than {}"
     return [
         f"{b} is {claim.format(a)} on {_count(better, 'example')}, and the reverse on {worse:,}.",
-        f"Were both equally good, chance alone would part them this far or further {_often(comparison.p_value)} "
+        f"Were both equally good, chance alone would make a difference this large {_often(comparison.p_value)} "
         f"({TESTS[comparison.task]}).",
         f"{_verdict(comparison, names)} It speaks of these two models, not of a training with another seed.",
     ]
@@ -178,6 +178,8 @@ def as_text(comparison: Comparison, names: tuple[str, str] = _SIDES) -> list[Sec
 
 def _overview(comparison: Comparison, names: tuple[str, str]) -> Iterator[tuple[str, str]]:
     yield "examples in both", f"{comparison.examples:,}"
+    if (comparison.a.taken, comparison.b.taken) != ("all rows", "all rows"):
+        yield "rows compared", f"{comparison.a.taken} of {names[0]}, {comparison.b.taken} of {names[1]}"
     for name, score in zip(names, (comparison.score_a, comparison.score_b), strict=True):
         yield f"{score_name(comparison).replace('_', ' ')} of {name}", score_text(comparison, score)
     if comparison.task == "classification":

@@ -134,7 +134,7 @@ def _fitting(a: pa.Table, b: pa.Table, manifest: Manifest) -> Iterator[Column]:
 
 def _slice(values: pa.Array, column: Column, verdict: Verdict) -> tuple[Group, ...] | None:
     if column.kind != "number":
-        return group_by(named(values, column.classes), verdict, column.classes)
+        return group_by(named(values, column.classes) if column.classes else values, verdict, column.classes)
     numbers: Values = values.cast(pa.float64()).fill_null(np.nan).to_numpy()
     if len(np.unique(numbers)) <= _FEW:
         return group_by(pa.array(numbers, from_pandas=True), verdict)
