@@ -30,6 +30,10 @@ NEEDED = (
 )
 GIT_CONFIG = "[user]\n\tname = Ada Lovelace\n\temail = ada@example.invalid\n"
 
+# Two of these install an environment, the others bake, train and break things: with a process a core, they must not be
+# the ones to wait for at the end.
+LONGEST = ("docs", "template", "bake", "faults")
+
 Cookiecutter = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -47,6 +51,16 @@ def copy_needed(target: Path) -> None:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(ROOT / "tests").parts[0]
+        return LONGEST.index(room) if room in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

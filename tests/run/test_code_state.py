@@ -122,7 +122,7 @@ def test_a_command_has_its_code_once_also_when_it_logs_itself(client: MlflowClie
     done = run_command([sys.executable, "train.py"])
     assert (done.status, done.exit_code) == ("FINISHED", 0)
     run = client.get_run(done.run_id)
-    assert (run.data.metrics, run.data.tags["dovetail.code.verdict"]) == ({"a": 1.0}, "exact")
+    assert (run.data.metrics["a"], run.data.tags["dovetail.code.verdict"]) == (1.0, "exact")
     assert [path.name for path in (done.folder / "code").glob("0*")] == ["0001"]
 
 

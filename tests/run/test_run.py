@@ -136,13 +136,6 @@ def test_runs_that_are_closed_out_of_order_leave_mlflow_as_it_was():
     assert [entry.values for entry in journal(inner) if isinstance(entry, entries.Metrics)] == [{"still": 1.0}]
 
 
-def test_mlflows_own_system_metrics_stop_with_the_run(monkeypatch: pytest.MonkeyPatch):
-    before = set(threading.enumerate())
-    with dt.start_run(log_system_metrics=True):
-        assert set(threading.enumerate()) - before
-    assert [thread.name for thread in set(threading.enumerate()) - before if "Monitor" in thread.name] == []
-
-
 # mlflow.log_* inside
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_dovetail import names
+from mlflow_dovetail.cli.hardware import read_hardware
 from mlflow_dovetail.cli.page import Section, duration, moment, render_page, size, wants_colour
 from mlflow_dovetail.errors import DovetailError, RunNotFound
 from mlflow_dovetail.records import Artifact, Run
@@ -35,6 +36,7 @@ _MACHINE = {
     "python": names.TAG_PYTHON,
     "cuda": names.TAG_CUDA,
     "gpus": names.TAG_GPUS,
+    "gpu driver": names.TAG_GPU_DRIVER,
     "slurm job": names.TAG_SLURM_JOB,
 }
 _DVC = {
@@ -78,6 +80,7 @@ class RunView:
     children: Sequence[Run]
     revs: Sequence[tuple[str, str]] = ()
     data: Sequence[tuple[str, str]] = ()
+    hardware: Sequence[tuple[str, str]] = ()
 
 
 def read_view(store: RunStore, text: str) -> RunView:
@@ -93,6 +96,7 @@ def read_view(store: RunStore, text: str) -> RunView:
         children=store.search(names.TAG_MLFLOW_PARENT, found.run_id),
         revs=_revs(store, found),
         data=_data(store, found),
+        hardware=read_hardware(store, found),
     )
 
 
@@ -114,9 +118,9 @@ def as_page(view: RunView, *, colour: bool) -> str:
         Section("", _summary(view)),
         Section("Notes", [("", line) for line in tags.get(names.TAG_MLFLOW_NOTE, "").splitlines()]),
         Section("Params", sorted(run.params.items())),
-        Section("Metrics, last value", [(key, f"{value:.6g}") for key, value in sorted(run.metrics.items())]),
+        Section("Metrics, last value", _metrics(run)),
         Section("Code", _known(tags, _CODE)),
-        Section("Machine", _known(tags, _MACHINE)),
+        Section("Machine", [*_known(tags, _MACHINE), *view.hardware]),
         Section("DVC", _known(tags, _DVC)),
         Section("Revisions", [(rev, verdict) for rev, verdict in view.revs]),
         Section("Data", view.data),
@@ -141,6 +145,12 @@ def _summary(view: RunView) -> list[tuple[str, str]]:
         ("took", duration((run.end_time_ms or 0) - run.start_time_ms) if ended else ""),
     ]
     return [row for row in rows if row[1]]
+
+
+def _metrics(run: Run) -> list[tuple[str, str]]:
+    """Those of the run's own; the machine's are told otherwise."""
+    own = {key: value for key, value in run.metrics.items() if not key.startswith(names.METRIC_SYSTEM_PREFIX)}
+    return [(key, f"{value:.6g}") for key, value in sorted(own.items())]
 
 
 def _revs(store: RunStore, run: Run) -> list[tuple[str, str]]:
