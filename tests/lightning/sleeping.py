@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,19 +23,21 @@ from mlflow_dovetail.lightning.speed import SpeedMeter
 
 
 class Sleeps:
-    """`seconds` to sleep by place; `slept` there in truth, longer on a busy machine, and `last` the last time."""
+    """`seconds` to sleep by place, and the `naps` that were had there, which are longer on a busy machine."""
 
     def __init__(self, **seconds: float) -> None:
         self.seconds = seconds
-        self.slept: Counter[str] = Counter()
-        self.last: dict[str, float] = {}
+        self.naps: defaultdict[str, list[float]] = defaultdict(list)
 
     def at(self, place: str) -> None:
         if place in self.seconds:
             began = time.perf_counter()
             time.sleep(self.seconds[place])
-            self.last[place] = time.perf_counter() - began
-            self.slept[place] += self.last[place]
+            self.naps[place].append(time.perf_counter() - began)
+
+    def slept(self, place: str, *, after: int = 0) -> float:
+        """In all naps but the first ones."""
+        return sum(self.naps[place][after:])
 
 
 class Rows(Dataset):
@@ -64,7 +66,7 @@ class SleepingLoader(DataLoader):
     """As one whose workers take long to start: that happens in `iter`."""
 
     def __iter__(self):
-        self.dataset.sleeps.at("iter")
+        self.dataset.sleeps.at(f"{self.dataset.place}_iter")
         return super().__iter__()
 
 
@@ -123,7 +125,7 @@ def first_tensor(batch):
 
 def train(meter: SpeedMeter, sleeps: Sleeps, *, loader=None, module=None, ckpt_path=None, **arguments) -> pl.Trainer:
     """Two epochs of three batches of two, each with a validation of two batches, unless it is said otherwise."""
-    validation = DataLoader(Rows(sleeps, "validation_data", 4), batch_size=2)
+    validation = SleepingLoader(Rows(sleeps, "validation", 4), batch_size=2)
     settings = {
         "max_epochs": 2,
         "accelerator": "cpu",
@@ -147,5 +149,5 @@ if __name__ == "__main__":
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     folder, sleeps, kept, logged = Path(sys.argv[1]), Sleeps(data=0.02 * (rank + 1)), [], []
     train(SpeedMeter(kept.append, logged.append), sleeps, devices=2, strategy="ddp")
-    record = {"kept": [asdict(one) for one in kept], "logged": logged, "slept": sleeps.slept}
+    record = {"kept": [asdict(one) for one in kept], "logged": logged, "slept": sleeps.slept("data")}
     (folder / f"rank_{rank}.json").write_text(json.dumps(record))
