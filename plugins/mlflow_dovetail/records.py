@@ -71,3 +71,28 @@ class Run:
     metric_steps: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[DatasetInput, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """Where one rank's training spent its time, from its first step to its last: seconds in total, and counts.
+
+    Args:
+        rank: The global one.
+        steps: Of the training, batches.
+        samples: None where no batch told its size.
+        step_seconds: From the end of a step to the end of the next, so data, compute and logging together.
+        data_seconds: Waiting for the next batch.
+        logging_seconds: In loggers.
+        validation_seconds: Validation within the fit; not in `step_seconds`.
+        data_workers: `num_workers` of the training DataLoader; None where there is none to ask.
+    """
+
+    rank: int
+    steps: int
+    samples: int | None
+    step_seconds: float
+    data_seconds: float
+    logging_seconds: float
+    validation_seconds: float
+    data_workers: int | None

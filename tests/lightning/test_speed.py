@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from mlflow_dovetail.lightning import probes, speed
 from mlflow_dovetail.lightning.speed import FIELDS, SpeedMeter
-from mlflow_dovetail.system_metrics.records import TrainingSpeed
+from mlflow_dovetail.records import TrainingSpeed
 
 from .sleeping import Rows, SleepingLogger, SleepingModule, Sleeps, Stream, train
 

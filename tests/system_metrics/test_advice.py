@@ -12,11 +12,12 @@ import pytest
 from hypothesis import configuration, given, settings
 from hypothesis import strategies as st
 
+from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.system_metrics import hardware_rules, speed_rules, wording
 from mlflow_dovetail.system_metrics.advice import RULES, HostFacts, advise, rules_table, sentence
 from mlflow_dovetail.system_metrics.gpu_fields import MAXIMA, METRICS
 from mlflow_dovetail.system_metrics.host import FIELDS, HostSource
-from mlflow_dovetail.system_metrics.records import Finding, Gpu, Stat, Summary, TrainingSpeed
+from mlflow_dovetail.system_metrics.records import Finding, Gpu, Stat, Summary
 
 HOST = HostFacts(16, 16, 128_000_000_000, 64_000_000_000, sees_gpu_processes=True)
 SECONDS = 900.0

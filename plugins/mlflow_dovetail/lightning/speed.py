@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from mlflow_dovetail import names
 from mlflow_dovetail.lightning import probes
 from mlflow_dovetail.lightning.timeline import Spent, Timeline
-from mlflow_dovetail.system_metrics.records import TrainingSpeed
+from mlflow_dovetail.records import TrainingSpeed
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer

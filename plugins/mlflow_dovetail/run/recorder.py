@@ -24,7 +24,7 @@ from mlflow_dovetail.run.abandoned import close_abandoned, has_ended, is_all_ove
 from mlflow_dovetail.run.capture import ConsoleCapture, capture_environment
 from mlflow_dovetail.run.code_state import CodeFinisher
 from mlflow_dovetail.run.out_of_memory import read_oom_kills
-from mlflow_dovetail.run.settings import is_offline
+from mlflow_dovetail.run.settings import ENV_NODE, is_offline
 from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
 from mlflow_dovetail.run.system_watch import SystemWatch
 from mlflow_dovetail.run_folder import RunFolder
@@ -83,7 +83,7 @@ class Recorder:
         """Work until the run is complete in its store, or nobody can be helped any more."""
         while not self._turn_or_wait():
             time.sleep(TICK_SECONDS)
-        self._system.turn(is_over=True)
+        self._attempt("the machine is not sampled", lambda: self._system.turn(is_over=True))
 
     def _turn_or_wait(self) -> bool:
         try:
@@ -152,6 +152,8 @@ class Recorder:
                 os.close(descriptor)
 
     def _capture(self) -> None:
+        if os.environ.get(ENV_NODE):
+            return  # the run's first machine tells what it ran in
         self._attempt("the environment is not kept", lambda: capture_environment(self._folder))
         self._attempt("the console is not kept", self._console.capture)
 

@@ -6,6 +6,8 @@ import os
 
 from mlflow_dovetail import names
 
+# Set for the recorder of a machine that is not the run's first: its metrics have that name before theirs.
+ENV_NODE = "DOVETAIL_NODE"
 _OFF = ("", "0", "false", "no", "off")
 
 

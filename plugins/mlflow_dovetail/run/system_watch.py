@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +15,9 @@ import msgspec
 from mlflow_dovetail import names
 from mlflow_dovetail.cgroup import read_cpu_limit, read_memory_limit
 from mlflow_dovetail.journal import JournalWriter, clock_ms, entries
+from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.run.abandoned import is_recorders
-from mlflow_dovetail.run.settings import wants_system_metrics
+from mlflow_dovetail.run.settings import ENV_NODE, wants_system_metrics
 from mlflow_dovetail.run_folder import RunFolder, SegmentReader, write_whole
 from mlflow_dovetail.system_metrics import (
     GpuSource,
@@ -27,7 +28,6 @@ from mlflow_dovetail.system_metrics import (
     Sampling,
     Source,
     Summary,
-    TrainingSpeed,
     advise,
     find_root,
     sentence,
@@ -36,6 +36,10 @@ from mlflow_dovetail.system_metrics import (
 
 # The run's end waits so long for the last look at the machine; a call of a driver may hang.
 LAST_LOOK_SECONDS = 1.0
+# Where the journal cannot be begun: the disk is full. Each try may leave an empty file.
+PAUSE_SECONDS = 60.0
+# Sources count these from their own first look; in the run's series they go on, whichever recorder looks.
+TOTALS = ("_energy_joules", "network_receive_megabytes", "network_transmit_megabytes")
 
 
 class SystemWatch:
@@ -50,18 +54,26 @@ class SystemWatch:
         self._folder = folder
         self._failed = failed
         self._is_wanted = wants_system_metrics()
+        # Of another machine than the run's first, as MLflow's monitor has it: a name before the keys.
+        self._node = os.environ.get(ENV_NODE, "")
+        self._prefix = names.METRIC_SYSTEM_PREFIX + (f"{self._node}/" if self._node else "")
         self._start_ms = folder.describe().start_time_ms
         self._writer: JournalWriter | None = None
+        self._next_try = 0.0
         self._pid = 0
         self._gpus: GpuSource | None = None
+        self._devices: dict[str, Any] = {}
         self._samplings: dict[str, Sampling] = {}
         self._troubles: dict[str, Counter[str]] = {}
+        self._said: dict[str, str] = {}
         self._steps: dict[str, int] = {}
+        self._last_step = -1
+        self._carried: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def turn(self, *, is_over: bool) -> None:
         """Begin once there is a writer to watch; when all are gone, take the last look and tell what was found."""
-        if self._writer is None and not is_over and self._is_wanted:
+        if self._writer is None and not is_over and self._is_wanted and time.monotonic() >= self._next_try:
             self._begin()
         elif self._writer is not None and is_over:
             self._finish()
@@ -72,21 +84,34 @@ class SystemWatch:
             return
         self._pid = find_root(pid, os.environ)
         tree = ProcessTree(self._pid)
+        self._go_on()
+        self._next_try = time.monotonic() + PAUSE_SECONDS
         self._writer = JournalWriter(self._folder, "system", 1)
+        self._next_try = 0.0
         self._gpus = GpuSource(os.environ, tree.pids)
         self._watch(HostSource(tree, self._folder.path))
         self._watch(self._gpus, before_last=self._gpus.decide)
 
     def _find_trainer(self) -> int | None:
-        """The process that writes the run here; the last that began, where there are several."""
-        for number in reversed(self._folder.segments()):
-            lease = self._folder.lease(number)
-            if lease and lease.life() == "alive" and not is_recorders(self._folder, number):
-                return lease.pid
-        return None
+        """The process that trains here, the last that began; where none does, one that adds to the run."""
+        found = None
+        for number in self._folder.segments():
+            lease, kind = self._folder.lease(number), entries.kind_of(self._folder.segment(number))
+            if kind != "system" and lease and lease.life() == "alive" and (kind != "append" or found is None):
+                found = lease.pid
+        return found
+
+    def _go_on(self) -> None:
+        """Learn where the recorders before have stopped: one was killed, or the run is resumed."""
+        self._steps.clear()
+        for _, entry in self._logged():
+            self._last_step = max(self._last_step, entry.step)
+            self._carried |= {key: value for key, value in entry.values.items() if key.endswith(TOTALS)}
 
     def _watch(self, source: Source, before_last: Callable[[], None] = lambda: None) -> None:
-        def emit(values: Reading, seconds: float) -> None:
+        def emit(values: Reading) -> None:
+            if source is self._gpus:  # asked in this thread, because it is a driver that may hang
+                self._devices = self._gpus.describe()
             self._log(source.name, values)
             self._note(source.name, Counter(source.troubles()))
 
@@ -98,60 +123,51 @@ class SystemWatch:
     def _log(self, source: str, values: Reading) -> None:
         """One step is one second since the run's start, so that runs can be laid beside each other."""
         with self._lock:
-            if self._writer is None:  # a hung call has come back after the end
+            if self._writer is None or not values:  # a hung call may come back after the end
                 return
-            step = max((clock_ms() - self._start_ms) // 1000, self._steps.get(source, -1) + 1)
+            step = max((clock_ms() - self._start_ms) // 1000, self._steps.get(source, self._last_step) + 1)
             self._steps[source] = step
             prefixed = {names.METRIC_SYSTEM_PREFIX + key: float(value) for key, value in values.items()}
-            self._writer.metrics(prefixed, step)
+            self._writer.metrics({key: value + self._carried.get(key, 0.0) for key, value in prefixed.items()}, step)
 
     def _note(self, source: str, troubles: Counter[str]) -> None:
         known = self._troubles[source]
-        if known and not troubles:
-            return
         known.update(troubles)
         causes = "; ".join(f"{cause} ×{count}" for cause, count in known.items())
         status = f"degraded: {causes}"[: names.MAX_TAG_LENGTH] if causes else "ok"
-        self._folder.say(source, {names.TAG_STATUS_PREFIX + source: status})
+        if status != self._said.get(source) and self._folder.is_there():
+            self._folder.say(source, {names.TAG_STATUS_PREFIX + source: status})
+            self._said[source] = status
 
     def _finish(self) -> None:
         for sampling in self._samplings.values():
             sampling.stop()
         until = time.monotonic() + LAST_LOOK_SECONDS
-        for name, sampling in self._samplings.items():
-            if not sampling.join(max(until - time.monotonic(), 0)):
-                self._note(name, Counter({"the last look at it was not answered in time": 1}))
+        ended = {name for name, one in self._samplings.items() if one.join(max(until - time.monotonic(), 0))}
+        for name in self._samplings.keys() - ended:
+            self._note(name, Counter({"the last look at it was not answered in time": 1}))
         try:
-            self._tell()
+            if self._folder.is_there():
+                self._tell()
         finally:
             with self._lock:
                 writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
             self._samplings.clear()
+            if self._gpus and self._gpus.name in ended:
+                self._gpus.close()
 
     def _tell(self) -> None:
         """Totals as metrics, the advice as a tag, all of it as an artifact."""
-        devices = self._gpus.describe() if self._gpus else {}
         summary = summarise(self._windows())
-        totals = _totals(summary)
-        if totals:
-            self._log("totals", totals)
+        self._log("totals", _totals(summary))
         speeds = list(self._speeds())
-        findings = advise(self._facts(devices), summary, speeds, self._gpus.gpus if self._gpus else ())
-        tags = {names.TAG_ADVICE: sentence(findings)}
-        if devices:
-            tags |= {
-                names.TAG_GPU_DEVICES: msgspec.json.encode(
-                    {gpu["key"]: {"uuid": gpu["uuid"], "name": gpu["name"]} for gpu in devices["gpus"]}
-                ).decode(),
-                names.TAG_GPU_DRIVER: f"{devices['driver']}, CUDA {devices['cuda_driver']}",
-                names.TAG_GPU_CHOSEN: devices["attribution"],
-            }
-        self._folder.say("system", tags)
+        findings = advise(self._facts(), summary, speeds, self._gpus.gpus if self._gpus else ())
+        self._folder.say("system", {names.TAG_ADVICE: sentence(findings), **_device_tags(self._devices)})
         self._keep(
             {
-                "devices": devices,
+                "devices": self._devices,
                 "advice": findings,
                 "training": speeds,
                 "metrics": {names.METRIC_SYSTEM_PREFIX + key: stat for key, stat in sorted(summary.items())},
@@ -160,36 +176,54 @@ class SystemWatch:
 
     def _keep(self, content: dict[str, Any]) -> None:
         target = self._folder.captured / names.ARTIFACT_SYSTEM
+        if self._node:
+            target = target.parent / self._node / target.name
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
     def _windows(self) -> Iterator[tuple[float, float, Reading]]:
         """What the run's recorders have logged; each window reaches back to the last that had its first key."""
-        last: dict[str, float] = {}
+        last: dict[tuple[int, str], float] = {}
         prefix = len(names.METRIC_SYSTEM_PREFIX)
+        for number, entry in self._logged():
+            at, first = entry.time_ms / 1000, next(iter(entry.values))
+            yield at, at - last.get((number, first), at), {key[prefix:]: value for key, value in entry.values.items()}
+            last |= {(number, key): at for key in entry.values}
+
+    def _logged(self) -> Iterator[tuple[int, entries.Metrics]]:
+        """The metrics of all recorders, with the numbers of their segments."""
         for number in self._folder.segments():
-            if not is_recorders(self._folder, number):
-                continue
-            last.clear()
-            for payload in _payloads(SegmentReader(self._folder.segment(number))):
-                entry = entries.decode(payload)
-                if isinstance(entry, entries.Metrics) and entry.values:
-                    at, first = entry.time_ms / 1000, next(iter(entry.values))
-                    yield at, at - last.get(first, at), {key[prefix:]: value for key, value in entry.values.items()}
-                    last |= dict.fromkeys(entry.values, at)
+            if is_recorders(self._folder, number):
+                for payload in _payloads(SegmentReader(self._folder.segment(number))):
+                    entry = entries.decode(payload)
+                    if isinstance(entry, entries.Metrics) and entry.values:
+                        yield number, entry
 
     def _speeds(self) -> Iterator[TrainingSpeed]:
         for path in sorted(self._folder.speeds.glob("*.json")):
             with suppress(OSError, msgspec.DecodeError):
                 yield msgspec.json.decode(path.read_bytes(), type=TrainingSpeed)
 
-    def _facts(self, devices: dict[str, Any]) -> HostFacts:
+    def _facts(self) -> HostFacts:
         cores = os.cpu_count()
         limit = read_cpu_limit(self._pid)
         affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
         usable = min((one for one in (affinity, limit) if one is not None), default=None)
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
-        return HostFacts(cores, usable, total, read_memory_limit(self._pid), devices.get("attribution") == "processes")
+        sees_processes = self._gpus is not None and self._gpus.sees_processes
+        return HostFacts(cores, usable, total, read_memory_limit(self._pid), sees_processes)
+
+
+def _device_tags(devices: dict[str, Any]) -> dict[str, str]:
+    if not devices:
+        return {}
+    named = {gpu["key"]: {"uuid": gpu["uuid"], "name": gpu["name"]} for gpu in devices["gpus"]}
+    versions = {"": devices["driver"], "CUDA ": devices["cuda_driver"]}
+    return {
+        names.TAG_GPU_DEVICES: bounded_json(named),
+        names.TAG_GPU_DRIVER: ", ".join(f"{what}{version}" for what, version in versions.items() if version),
+        names.TAG_GPU_CHOSEN: devices["attribution"],
+    }
 
 
 def _payloads(reader: SegmentReader) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from mlflow_dovetail.system_metrics.evidence import HostFacts
 from mlflow_dovetail.system_metrics.gpu import GpuSource
 from mlflow_dovetail.system_metrics.host import HostSource
 from mlflow_dovetail.system_metrics.process_tree import ProcessTree, find_root
-from mlflow_dovetail.system_metrics.records import Finding, Gpu, Reading, Source, Stat, Summary, TrainingSpeed
+from mlflow_dovetail.system_metrics.records import Finding, Gpu, Reading, Source, Stat, Summary
 from mlflow_dovetail.system_metrics.sampling import Sampling
 from mlflow_dovetail.system_metrics.windows import summarise
 
@@ -21,7 +21,6 @@ __all__ = [
     "Source",
     "Stat",
     "Summary",
-    "TrainingSpeed",
     "advise",
     "find_root",
     "rules_table",

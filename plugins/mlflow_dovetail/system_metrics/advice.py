@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 
+from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.system_metrics import hardware_rules, speed_rules
 from mlflow_dovetail.system_metrics.evidence import Claim, Evidence, HostFacts, gather
-from mlflow_dovetail.system_metrics.records import Finding, Gpu, Summary, TrainingSpeed
+from mlflow_dovetail.system_metrics.records import Finding, Gpu, Summary
 
 __all__ = ["RULES", "HostFacts", "Rule", "advise", "rules_table", "sentence"]
 

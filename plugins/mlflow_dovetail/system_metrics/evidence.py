@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
-from mlflow_dovetail.system_metrics.records import Gpu, Stat, Summary, TrainingSpeed
+from mlflow_dovetail.records import TrainingSpeed
+from mlflow_dovetail.system_metrics.records import Gpu, Stat, Summary
 
 # The first seconds of a training are imports, workers that start and kernels that are chosen: six windows of 5 s are
 # the least in which they are not most of what was seen.

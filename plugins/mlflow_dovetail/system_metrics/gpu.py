@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mlflow_dovetail.system_metrics.attribution import Attribution
@@ -73,6 +75,11 @@ class GpuSource:
         return self._attribution.how
 
     @property
+    def sees_processes(self) -> bool:
+        """Whether a GPU without a process of the run is known to be without: every driver's list can be read."""
+        return _numbers_are_the_hosts() and all(sampler.lists_processes for sampler in self._samplers.values())
+
+    @property
     def gpus(self) -> tuple[Gpu, ...]:
         """The run's, as far as they are known."""
         return tuple(self._samplers[key].gpu for key in self._attribution.reported(time.monotonic()))
@@ -138,6 +145,13 @@ class GpuSource:
             own[key] = {pid: used for pid, used in sampler.processes().items() if pid in pids}
         self._attribution.saw([key for key, processes in own.items() if processes])
         return own
+
+
+def _numbers_are_the_hosts() -> bool:
+    """NVML names processes by their numbers on the host; a container has others (Linux: PROC_PID_INIT_INO)."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink()) == "pid:[4026531836]"
+    return False
 
 
 def _joined(readings: Iterable[Reading]) -> Reading:

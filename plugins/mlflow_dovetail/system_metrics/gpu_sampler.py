@@ -63,6 +63,8 @@ class Sampler:
         self._last_used = 0
         self._constants = _read(device, self.once)
         self._told_constants = False
+        self.lists_processes = False
+        """Whether the driver has told, at the last call, which processes are on it."""
 
     def poll(self) -> Reading:
         """By metric, with the GPU's name before it."""
@@ -94,8 +96,10 @@ class Sampler:
     def processes(self) -> Processes:
         """What is on it now; a process that computes and draws is in two lists, with the same memory."""
         found: dict[int, float | None] = {}
-        for questions in PROCESS_LISTS:
-            for one in self._device.ask_first(questions) or ():
+        lists = [self._device.ask_first(questions) for questions in PROCESS_LISTS]
+        self.lists_processes = any(each is not None for each in lists)
+        for each in lists:
+            for one in each or ():
                 used = one.usedGpuMemory
                 found[one.pid] = found.get(one.pid) if used is None else used / MEGABYTE
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from mlflow_dovetail.system_metrics.records import Reading, Source
 from mlflow_dovetail.system_metrics.windows import Window, next_due
@@ -13,18 +12,15 @@ from mlflow_dovetail.system_metrics.windows import Window, next_due
 POLL_SECONDS = 1.0
 
 
-class Emit(Protocol):
-    """Takes what a window gave: its values, and how many seconds it stands for."""
-
-    def __call__(self, values: Reading, seconds: float) -> None: ...
-
-
 class Sampling:
     """Samples one source from now on: a first window at once, one each 5 s (longer in long runs), one at the end.
 
+    Where there is nothing to read at first, as on a GPU that is not yet known to be the run's, another window ends with
+    the first values.
+
     Args:
         source: Asked by this thread alone.
-        emit: Called by it with each window that is not empty.
+        emit: Called by it with the values of each window, also when there are none.
         failed: Called with whatever the source or `emit` raises; the sampling goes on.
         before_last: Called before the last window.
     """
@@ -32,7 +28,7 @@ class Sampling:
     def __init__(
         self,
         source: Source,
-        emit: Emit,
+        emit: Callable[[Reading], None],
         failed: Callable[[Exception], None],
         before_last: Callable[[], None] = lambda: None,
     ) -> None:
@@ -41,6 +37,7 @@ class Sampling:
         self._failed = failed
         self._before_last = before_last
         self._window: Window | None = None
+        self._has_begun = False
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"dovetail-{source.name}", daemon=True)
 
@@ -58,7 +55,7 @@ class Sampling:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        started = due = self._closed = time.monotonic()
+        started = due = time.monotonic()
         while True:
             is_over = self._is_over.is_set()
             now = time.monotonic()
@@ -78,9 +75,7 @@ class Sampling:
         reading = self._source.poll()
         self._window = self._window or Window(self._source.maxima)
         self._window.add(reading)
-        if closes:
-            now = time.monotonic()
+        if closes or (reading and not self._has_begun):
             values = self._window.close(self._source.close_window())
-            if values:
-                self._emit(values, now - self._closed)
-            self._closed = now
+            self._has_begun = self._has_begun or bool(values)
+            self._emit(values)

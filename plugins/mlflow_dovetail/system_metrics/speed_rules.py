@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.system_metrics import wording
 from mlflow_dovetail.system_metrics.evidence import Claim, Evidence
-from mlflow_dovetail.system_metrics.records import Gpu, TrainingSpeed
+from mlflow_dovetail.system_metrics.records import Gpu
 from mlflow_dovetail.system_metrics.wording import percent, seconds
 
 # Well-fed trainings are at 80 to 100 %: NVML counts a moment as used when any kernel ran in it.
