@@ -75,7 +75,7 @@ class _Compaction:
         self._packs = Series(target / "media", "pack")
         self._before = read_json(target / "manifest.json", Manifest)
         self._over = read_json(source / "over.json", Over)
-        self._age = 0.0
+        self._is_old = is_over
 
     def run(self) -> Manifest | None:
         for name in self._over.files if self._over else ():
@@ -85,9 +85,10 @@ class _Compaction:
         files = self._raw_files()
         self._shards.clean()
         self._packs.clean()
+        for path in self._target.glob(".manifest.json.*"):
+            path.unlink(missing_ok=True)
         left_out = self._write_shards()
-        is_new = self._before is None or len(self._before.data) != len(self._shards.paths())
-        if not (self._is_over or is_new):
+        if not self._is_over and not self._is_unlisted():
             return self._before
         packs.pack(self._source, self._packs, ended=self._is_over)
         manifest = self._write_manifest(left_out)
@@ -99,21 +100,23 @@ class _Compaction:
         """Whether there is something to write now."""
         if self._is_over:
             return self._before is None or bool(self._raw_files())
-        shards = len(self._shards.paths())
-        if shards != (len(self._before.data) if self._before else 0):
+        if self._is_unlisted():
             return True  # killed before the manifest was written
         looked_at = self._source / "table.json"
         now = time.time()
         since = now - looked_at.stat().st_mtime
         waiting, oldest = self._waiting()
-        self._age = now - oldest
+        age = now - oldest
         wait = max(WAIT_SECONDS, _WAIT_SHARE * (now - self._record.made_at))
-        is_due = waiting > 0 and (
-            (waiting >= SHARD_BYTES and since >= min(_LOOK_SECONDS, wait)) or (self._age >= wait and since >= wait)
-        )
+        self._is_old = age >= wait and since >= wait
+        is_due = waiting > 0 and (self._is_old or (waiting >= SHARD_BYTES and since >= min(_LOOK_SECONDS, wait)))
         if is_due:
             os.utime(looked_at)  # what is left out for good, or not settled yet, is not read again at once
         return is_due
+
+    def _is_unlisted(self) -> bool:
+        """Whether there are shards that the manifest does not name."""
+        return len(self._shards.paths()) != (len(self._before.data) if self._before else 0)
 
     def _waiting(self) -> tuple[int, float]:
         """How many bytes of rows are in no shard, and when the first of them was written."""
@@ -144,12 +147,10 @@ class _Compaction:
             if shard.is_full:
                 done = self._write_shard(shard)
                 shard = _Shard()
-        if shard.rows and (self._is_over or self._age >= WAIT_SECONDS):
+        if shard.rows and self._is_old:
             done = self._write_shard(shard)
-        if not self._is_over:
-            return done.left_out
-        # Behind the last row, there may be batches of which nothing was kept.
-        return _sum(rows.place.left_out, rows.tail)
+        # When it is over, there may be batches behind the last row of which nothing was kept.
+        return rows.place.left_out if self._is_over else done.left_out
 
     def _write_shard(self, shard: _Shard) -> Place:
         table = shard.table()
@@ -212,7 +213,3 @@ class _Shard:
 
     def table(self) -> pa.Table:
         return pa.concat_tables(self._tables).combine_chunks()
-
-
-def _sum(some: dict[str, int], more: dict[str, int]) -> dict[str, int]:
-    return {key: some.get(key, 0) + more.get(key, 0) for key in (*some, *more)}

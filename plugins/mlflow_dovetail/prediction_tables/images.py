@@ -64,15 +64,16 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
     if not (is_first or is_last):
         mean: np.ndarray = array.astype(np.float64).mean(0 if array.shape[0] < array.shape[2] else 2)
         return mean
-    found = array if is_last else array.transpose(1, 2, 0)
-    return found[:, :, 0] if found.shape[2] == 1 else found
+    found: np.ndarray = array if is_last else array.transpose(1, 2, 0)
+    return found.reshape(found.shape[:2]) if found.shape[2] == 1 else found
 
 
 def _levels(array: np.ndarray) -> np.ndarray:
     kind = array.dtype.kind
     if kind == "b":
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype in (np.uint8, np.uint16):
+        black_and_white: np.ndarray = array.astype(np.uint8) * np.uint8(255)
+        return black_and_white
+    if kind == "u" and array.itemsize <= 2:
         return array
     if kind == "f":
         return _levels_of_floats(array)

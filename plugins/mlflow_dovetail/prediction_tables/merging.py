@@ -28,7 +28,6 @@ class _Head(NamedTuple):
     moment: tuple[float, float]
     file: str
     end: int
-    left_out: dict[str, int]
 
 
 class MergedRows:
@@ -44,7 +43,6 @@ class MergedRows:
         ended: Nobody writes to the raw files any more.
 
     Attributes:
-        tail: What was left out by records that no batch follows, by cause.
         place: Behind the batch that was given last.
         has_pause: Whether a writer has nothing more now, and might add to the epoch that was given last.
     """
@@ -53,7 +51,6 @@ class MergedRows:
         self._columns = columns
         self.place = place
         self._ended = ended
-        self.tail: dict[str, int] = {}
         self._offsets = dict(place.offsets)
         self._series = [self._batches(paths) for paths in streams(source, "rows").values()]
         self._heads = [next(series, None) for series in self._series]
@@ -76,21 +73,18 @@ class MergedRows:
             head = self._heads[index]
             assert head is not None
             self.place.offsets[head.file] = head.end
-            add(self.place.left_out, head.left_out)
             self._heads[index] = next(self._series[index], None)
             yield head.batch
 
     def _batches(self, paths: list[Path]) -> Iterator[_Head]:
-        counts: dict[str, int] = {}
         for path in paths:
             for record in read_records(path, self._offsets.get(path.name, 0), ended=self._ended):
-                if record.kind == LEFT_OUT:
-                    add(counts, decode_counts(record.content))
+                if record.kind == LEFT_OUT:  # of the batch before it, which has been given by now
+                    add(self.place.left_out, decode_counts(record.content))
+                    self.place.offsets[path.name] = record.end
                 batch = read_batch(record.content, self._columns) if record.kind == ROWS else None
                 if batch is not None and batch.num_rows:
-                    yield _Head(batch, _moment(batch), path.name, record.end, counts)
-                    counts = {}
-        add(self.tail, counts)
+                    yield _Head(batch, _moment(batch), path.name, record.end)
 
 
 def _moment(batch: pa.RecordBatch) -> tuple[float, float]:

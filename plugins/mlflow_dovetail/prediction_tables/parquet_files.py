@@ -59,8 +59,7 @@ class Series:
         path = self.folder / f"{self._prefix}-{number:05d}.parquet"
         beside = path.with_name(f".{path.name}")
         table = table.replace_schema_metadata({_KEY: msgspec.json.encode(place)})
-        # The Arrow schema is left out of the file: Parquet's own types say all of it.
-        pq.write_table(table, beside, store_schema=False, **options)
+        pq.write_table(table, beside, **options)
         _sync(beside)
         beside.replace(path)
 

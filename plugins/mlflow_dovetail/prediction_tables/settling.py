@@ -16,6 +16,7 @@ from mlflow_dovetail.prediction_tables.writer import POLICY
 
 _TOGETHER_ROWS = 1 << 13
 _TOGETHER_BATCHES = 512
+_TOGETHER_BYTES = 1 << 20
 
 
 class Settled(NamedTuple):
@@ -36,13 +37,14 @@ def settled(rows: MergedRows, policy: Policy) -> Iterator[Settled]:
 def _as_they_come(rows: MergedRows) -> Iterator[Settled]:
     """Batches of a row or so are joined, since each takes kilobytes of memory beside its rows."""
     batches: list[pa.RecordBatch] = []
-    size = 0
+    size, size_bytes = 0, 0
     for batch in rows:
         batches.append(batch)
         size += batch.num_rows
-        if size >= _TOGETHER_ROWS or len(batches) >= _TOGETHER_BATCHES:
+        size_bytes += batch.nbytes
+        if size >= _TOGETHER_ROWS or size_bytes >= _TOGETHER_BYTES or len(batches) >= _TOGETHER_BATCHES:
             yield Settled(_joined(batches), copy.deepcopy(rows.place))
-            batches, size = [], 0
+            batches, size, size_bytes = [], 0, 0
     if batches:
         yield Settled(_joined(batches), copy.deepcopy(rows.place))
 

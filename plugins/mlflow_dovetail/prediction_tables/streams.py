@@ -76,7 +76,9 @@ def folder_name(name: str) -> str:
 
 
 class Appender:
-    """Appends records to a file of its own, each batch of records with one call; the file is made at the first.
+    """Appends records to a file of its own, each batch of records with one call.
+
+    The file is made when it is opened, or at the first append.
 
     Args:
         folder: Of the table.
@@ -95,8 +97,7 @@ class Appender:
         Raises:
             OSError: Not all of it could be written; readers step over what was.
         """
-        if self._descriptor < 0:
-            self._descriptor = self._make()
+        self.open()
         second = int(time.time())
         parts: list[bytes | memoryview] = []
         length = 0
@@ -109,6 +110,11 @@ class Appender:
                 parts, length = [], 0
         if parts:
             self._write(parts)
+
+    def open(self) -> None:
+        """Make the file, so that it shows that this writer is there."""
+        if self._descriptor < 0:
+            self._descriptor = self._make()
 
     def close(self) -> None:
         """Close the file; what is appended later goes to another."""

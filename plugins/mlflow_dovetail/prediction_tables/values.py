@@ -51,6 +51,8 @@ def take(value: Given, *, is_image_column: bool = False) -> Values:
     array = _plain(np.asarray(value))
     if array.ndim == 0:
         return Same(array[()])
+    if array.dtype == object:
+        return list(array.tolist())
     return Same(array) if is_image_column and array.ndim == 2 else array
 
 
@@ -122,11 +124,11 @@ def _strings(values: Given, *, is_id: bool) -> pa.Array:
     try:
         return _one_chunk(pa.array(values, pa.string()))
     except (UnicodeError, pa.ArrowInvalid):
-        return _one_chunk(pa.array([_tidy(one) for one in values], pa.string()))
+        return _one_chunk(pa.array([tidy(one) for one in values], pa.string()))
 
 
-def _tidy(value: Given) -> Given:
-    """Text with what is no Unicode written out as `\\udc80` or `\\x80`."""
+def tidy(value: Given) -> Given:
+    """Text or bytes as text with what is no Unicode written out as `\\udc80` or `\\x80`."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

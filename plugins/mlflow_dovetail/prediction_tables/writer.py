@@ -38,7 +38,7 @@ from mlflow_dovetail.prediction_tables.streams import (
     read_columns,
     write_first,
 )
-from mlflow_dovetail.prediction_tables.values import Given, Values, count, take, to_arrow
+from mlflow_dovetail.prediction_tables.values import Given, Values, count, take, tidy, to_arrow
 
 POLICY = "rows left out by the policy"
 _MOST_ROWS = 1 << 16  # of one record, so that shards can be cut between records
@@ -89,7 +89,8 @@ class TableWriter:
         self._lock, self._pid = threading.Lock(), os.getpid()
         self.folder.mkdir(parents=True, exist_ok=True)
         said = tuple(column_said(key, one).column for key, one in self._said.items())
-        write_first(self.folder / "table.json", msgspec.json.encode(TableRecord(name, time.time(), policy, said)))
+        write_first(self.folder / "table.json", msgspec.json.encode(TableRecord(tidy(name), time.time(), policy, said)))
+        self._rows.open()  # an epoch is over when it is over for all writers: the others are to know of this one
 
     def append(self, columns: Mapping[str, Given]) -> None:
         """Append a batch.
@@ -105,7 +106,8 @@ class TableWriter:
         if self._pid != os.getpid():
             self._begin_in_child()
         with self._lock:
-            taken = {str(name): take(one, is_image_column=self._is_image(str(name))) for name, one in columns.items()}
+            named = {tidy(str(name)): one for name, one in columns.items()}
+            taken = {name: take(one, is_image_column=self._is_image(name)) for name, one in named.items()}
             rows = count(self.name, taken)
             stored = self._columns or read_columns(self.folder)
             if stored is None:
