@@ -15,6 +15,7 @@ import msgspec
 from mlflow_dovetail import names
 from mlflow_dovetail.cgroup import read_cpu_limit, read_memory_limit
 from mlflow_dovetail.journal import JournalWriter, clock_ms, entries
+from mlflow_dovetail.journal.translate import bounded_json
 from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.run.abandoned import is_recorders
 from mlflow_dovetail.run.settings import ENV_NODE, wants_system_metrics
@@ -36,6 +37,10 @@ from mlflow_dovetail.system_metrics import (
 
 # The run's end waits so long for the last look at the machine; a call of a driver may hang.
 LAST_LOOK_SECONDS = 1.0
+AT_THE_END = {
+    "gpu_hours_total": "Hours of all the run's GPUs together, while they were sampled",
+    "gpu_energy_joules_total": "Energy of all the run's GPUs together, by their own counters",
+}
 # Where the journal cannot be begun: the disk is full. Each try may leave an empty file.
 PAUSE_SECONDS = 60.0
 # Sources count these from their own first look; in the run's series they go on, whichever recorder looks.
@@ -106,7 +111,7 @@ class SystemWatch:
         self._steps.clear()
         for _, entry in self._logged():
             self._last_step = max(self._last_step, entry.step)
-            self._carried |= {key: value for key, value in entry.values.items() if key.endswith(TOTALS)}
+            self._carried |= {key: value for key, value in self._own(entry).items() if key.endswith(TOTALS)}
 
     def _watch(self, source: Source, before_last: Callable[[], None] = lambda: None) -> None:
         def emit(values: Reading) -> None:
@@ -127,8 +132,8 @@ class SystemWatch:
                 return
             step = max((clock_ms() - self._start_ms) // 1000, self._steps.get(source, self._last_step) + 1)
             self._steps[source] = step
-            prefixed = {names.METRIC_SYSTEM_PREFIX + key: float(value) for key, value in values.items()}
-            self._writer.metrics({key: value + self._carried.get(key, 0.0) for key, value in prefixed.items()}, step)
+            gone_on = {key: float(value) + self._carried.get(key, 0.0) for key, value in values.items()}
+            self._writer.metrics({self._prefix + key: value for key, value in gone_on.items()}, step)
 
     def _note(self, source: str, troubles: Counter[str]) -> None:
         known = self._troubles[source]
@@ -136,8 +141,12 @@ class SystemWatch:
         causes = "; ".join(f"{cause} ×{count}" for cause, count in known.items())
         status = f"degraded: {causes}"[: names.MAX_TAG_LENGTH] if causes else "ok"
         if status != self._said.get(source) and self._folder.is_there():
-            self._folder.say(source, {names.TAG_STATUS_PREFIX + source: status})
+            self._say(source, {names.TAG_STATUS_PREFIX + source: status})
             self._said[source] = status
+
+    def _say(self, room: str, tags: Mapping[str, str]) -> None:
+        """The run's first machine has the tags' own names."""
+        self._folder.say(room, {f"{tag}.{self._node}" if self._node else tag: text for tag, text in tags.items()})
 
     def _finish(self) -> None:
         for sampling in self._samplings.values():
@@ -164,13 +173,13 @@ class SystemWatch:
         self._log("totals", _totals(summary))
         speeds = list(self._speeds())
         findings = advise(self._facts(), summary, speeds, self._gpus.gpus if self._gpus else ())
-        self._folder.say("system", {names.TAG_ADVICE: sentence(findings), **_device_tags(self._devices)})
+        self._say("system", {names.TAG_ADVICE: sentence(findings), **_device_tags(self._devices)})
         self._keep(
             {
                 "devices": self._devices,
                 "advice": findings,
                 "training": speeds,
-                "metrics": {names.METRIC_SYSTEM_PREFIX + key: stat for key, stat in sorted(summary.items())},
+                "metrics": {self._prefix + key: stat for key, stat in sorted(summary.items())},
             }
         )
 
@@ -184,11 +193,14 @@ class SystemWatch:
     def _windows(self) -> Iterator[tuple[float, float, Reading]]:
         """What the run's recorders have logged; each window reaches back to the last that had its first key."""
         last: dict[tuple[int, str], float] = {}
-        prefix = len(names.METRIC_SYSTEM_PREFIX)
         for number, entry in self._logged():
             at, first = entry.time_ms / 1000, next(iter(entry.values))
-            yield at, at - last.get((number, first), at), {key[prefix:]: value for key, value in entry.values.items()}
+            yield at, at - last.get((number, first), at), self._own(entry)
             last |= {(number, key): at for key in entry.values}
+
+    def _own(self, entry: entries.Metrics) -> Reading:
+        """What was logged, without the prefix."""
+        return {key.removeprefix(self._prefix): value for key, value in entry.values.items()}
 
     def _logged(self) -> Iterator[tuple[int, entries.Metrics]]:
         """The metrics of all recorders, with the numbers of their segments."""
