@@ -10,6 +10,9 @@ from pathlib import Path
 
 import mlflow_dovetail.names
 from mlflow_dovetail import cli
+from mlflow_dovetail.lightning import speed
+from mlflow_dovetail.run import system_watch
+from mlflow_dovetail.system_metrics import gpu_fields, host, rules_table
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/make_reference.py; do not edit. -->\n\n"
@@ -23,7 +26,7 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"command-line.md": command_line(), "names.md": stored_names()}
+    return {"command-line.md": command_line(), "names.md": stored_names(), "system-metrics.md": system_metrics()}
 
 
 def command_line() -> str:
@@ -51,6 +54,25 @@ def stored_names() -> str:
                 parts.append(f"\n## {above.lstrip('# ').rstrip('.') or 'Version'}\n\n| constant | value |\n|---|---|")
             parts.append(f"| `{node.targets[0].id}` | `{ast.literal_eval(node.value)}` |")
     return NOTE + "\n".join(parts) + "\n"
+
+
+def system_metrics() -> str:
+    """Every metric under `system/`, and every rule of the advice."""
+    sections = {
+        "Host": host.FIELDS.items(),
+        "A GPU, or MIG instance: `system/gpu_<index>_...`, `system/gpu_<index>_mig_<n>_...`": (
+            (metric.name, f"{metric.meaning}, {metric.unit}".rstrip(", ")) for metric in gpu_fields.METRICS
+        ),
+        "Training, with Lightning": ((key, f"{meaning}, {unit}") for key, (unit, meaning) in speed.FIELDS.items()),
+        "Totals, at the end of a run": system_watch.AT_THE_END.items(),
+    }
+    parts = ["# System metrics\n\nAll begin with `system/`; another machine of the run is `system/<machine>/`. "
+             "What a device or a system does not tell is absent. `<key>_max` is the maximum of a window.\n"]  # fmt: skip
+    for heading, rows in sections.items():
+        parts.append(f"## {heading}\n\n| metric | |\n|---|---|")
+        parts.append("\n".join(f"| `{key}` | {meaning[0].lower()}{meaning[1:]} |" for key, meaning in rows) + "\n")
+    rules = "\n".join(f"| `{name}` | {rule} |" for name, rule in rules_table())
+    return NOTE + "\n".join([*parts, f"## Advice\n\n| rule | |\n|---|---|\n{rules}"]) + "\n"
 
 
 def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
