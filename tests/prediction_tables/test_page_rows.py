@@ -123,16 +123,20 @@ def test_mistakes_come_first_the_surest_before_all():
     assert (choice.rows.tolist(), choice.order) == ([3, 1, 2, 0, 4], "Most confident mistakes first")
 
 
+LOSSES = {**PAIR, "loss": "number"}
+NUMBERS = {"label": "number", "prediction": "number"}
+
+
 @pytest.mark.parametrize(
     ("kinds", "rows", "order", "words"),
     [
-        ({**PAIR, "loss": "number"}, [(0, 0, 9), (0, 1, 1), (0, 1, 2)], [2, 1, 0], "Mistakes with the highest loss first"),
+        (LOSSES, [(0, 0, 9), (0, 1, 1), (0, 1, 2)], [2, 1, 0], "Mistakes with the highest loss first"),
         (PAIR, [(0, 0), (0, 1), (1, 1), (1, 0)], [1, 3, 0, 2], "Mistakes first"),
-        ({"label": "number", "prediction": "number"}, [(0.0, 1.0), (0.0, -3.0), (None, 2.0)], [1, 0, 2], "Largest errors first"),
+        (NUMBERS, [(0.0, 1.0), (0.0, -3.0), (None, 2.0)], [1, 0, 2], "Largest errors first"),
         ({"loss": "number"}, [(1.0,), (float("nan"),), (3.0,)], [2, 0, 1], "Highest loss first"),
         ({"id": "id"}, [("b",), ("a",)], [0, 1], "As logged"),
     ],
-)  # fmt: skip
+)
 def test_without_probabilities_the_order_is_what_can_be_had(kinds, rows, order, words):
     choice = choose(outcomes(cases.make(kinds, rows)))
     assert (choice.rows.tolist(), choice.order) == (order, words)
@@ -196,7 +200,9 @@ def test_the_same_table_gives_the_same_bytes():
 
 
 def test_images_without_room_are_left_out_from_the_end_and_counted():
-    page = cases.render(cases.many_images(5000, 64))
+    rows = [(f"{i:032x}",) for i in range(5000)]
+    image = b"\x89PNG\r\n\x1a\n" + bytes(4400)
+    page = cases.render(cases.make({"image": "image"}, rows, images={name: image for (name,) in rows}))
     assert len(page) <= LIMIT_BYTES
     said = int(re.search(r"([\d,]+) images found no room", page.decode()).group(1).replace(",", ""))
     embedded = page.count(b"data:image/png;base64,")
@@ -211,7 +217,7 @@ def test_long_texts_are_shortened_until_the_page_is_small_enough():
     rows = [(f"e{i}", "wörd <" * 1000) for i in range(5000)]
     page = cases.render(cases.make({"id": "id", "text": "text"}, rows))
     assert len(page) <= LIMIT_BYTES
-    assert "5,000 texts of more than 1,000 characters end there." in page.decode()
+    assert "5,000 texts of more than 250 characters end there." in page.decode()
     assert "… (6,000 characters in all)" in page.decode()
 
 

@@ -80,11 +80,11 @@ def top(column: pa.ChunkedArray, rows: Array, keep: Sequence[Array]) -> list[lis
     return result
 
 
-def text(kind: str, value: object, classes: Sequence[str]) -> str:
+def text(kind: str, value: object, classes: Sequence[str], characters: int) -> str:
     """A value as the page shows it in a table without its script; empty for what is missing."""
     if value is None:
         return ""
-    return _TEXTS[kind](value, classes) if kind in _TEXTS else shorten(str(value))
+    return _TEXTS[kind](value, classes) if kind in _TEXTS else shorten(str(value), characters)
 
 
 def _top_text(value: Sequence[float], classes: Sequence[str]) -> str:

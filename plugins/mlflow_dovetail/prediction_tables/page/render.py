@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 25_000_000
 STATIC_ROWS = 100
+# Of a row of these, shared among its columns.
+_STATIC_CHARACTERS = 3000
 
 # What the page takes at most beside its rows' JSON and its images, with every name as long as it may be.
 _REST_BYTES = 5_000_000
@@ -92,12 +94,13 @@ def _static_rows(payload: Payload, images: list[str | None]) -> tuple[list[list[
     """The first rows as they stand in the page without its script, and which images they bring with them."""
     place = {digest: i for i, digest in enumerate(payload.digests)}
     names = list(payload.classes.values())
+    characters = max(cells.NAME_CHARACTERS, _STATIC_CHARACTERS // max(len(payload.columns), 1))
     static: set[int] = set()
 
     def cell(column: Shown, row: int) -> dict[str, Any]:
         value = column.values[row]
         if column.kind != "image":
-            return {"kind": column.kind, "text": cells.text(column.kind, value, column.classes or names)}
+            return {"kind": column.kind, "text": cells.text(column.kind, value, column.classes or names, characters)}
         image = None if value is None else place[value]
         # An image that stands in two of these rows is in the page once.
         source = None if image is None or image in static else images[image]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-# Control characters are shown as their pictures (U+2400 and on); tab and new line stay.
-_PICTURES = {code: 0x2400 + code for code in (*range(9), *range(11, 32))} | {0x7F: 0x2421}
+# Tab and new line aside.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def visible(text: str) -> str:
-    """A text in which no character is invisible by being a control character."""
-    return text.translate(_PICTURES)
+    """A text with a picture (U+2400 and on) for each control character: NUL is nothing that HTML could hold."""
+    return _CONTROL.sub(lambda found: chr(0x2421 if found[0] == "\x7f" else 0x2400 + ord(found[0])), text)
 
 
 def count(number: int, noun: str = "") -> str:

@@ -26,7 +26,7 @@ const CELLS = {
     const list = element("span", { className: "top" });
     for (const [code, share] of pairs(value).slice(0, 3)) {
       const name = element("bdi", { textContent: classesOf(column)[code] });
-      list.append(element("span", {}, name, ` ${shareText(share)}`));
+      list.append(element("span", {}, name, ` ${shareText(share)}`), " ");
     }
     return list;
   },
