@@ -310,7 +310,7 @@ def test_each_list_is_ordered_by_its_own_mistake():
     columns = {"id": list("abcd"), "label": [0] * 4}
     sure = [[0.1, 0.6, 0.3], [0.1, 0.9, 0.0]]
     a = run({**columns, "prediction": [1, 1, 1, 1], "probabilities": [*sure, *sure]})
-    other = [[0.8, 0.1, 0.1], [0.9, 0.1, 0.0], [0.1, 0.1, 0.8], [0.2, 0.3, 0.5]]
+    other = [[0.9, 0.1, 0.0], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.2, 0.3, 0.5]]
     b = run({**columns, "prediction": [0, 0, 2, 2], "probabilities": other})
     found = diff(a, b)
     assert (ids(found.better), ids(found.changed)) == (["b", "a"], ["c", "d"])
@@ -325,7 +325,7 @@ CONFIDENCES = [
     ("scores, not probabilities", [1], [[-3.0, 7.5]], (), None),
     ("NaN", [1], [[0.5, float("nan")]], (), None),
     ("null in the list", [1], [[0.5, None]], (), None),
-    ("a hair above one", [1], [[0.0, 1.0000001]], (), 1.0),
+    ("a hair above one", [1], [[0.0, 1.0000008]], (), 1.0),
 ]
 
 
