@@ -130,6 +130,11 @@ def test_images_without_pixels_are_null_and_counted(table):
     assert manifest.left_out == {"images without pixels": 2}
 
 
+def test_a_row_that_was_given_no_image_has_none_left_out(table):
+    table.writer().append({"image": [GREY, None]})
+    assert table.compact().left_out == {}
+
+
 def test_an_empty_batch_of_images_is_no_row(table):
     writer = table.writer()
     writer.append({"image": GREY[None]})

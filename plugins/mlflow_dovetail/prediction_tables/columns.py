@@ -96,10 +96,14 @@ class StoredColumn(msgspec.Struct, frozen=True, omit_defaults=True):
     def name(self) -> str:
         return self.column.name
 
+    @property
+    def arrow_type(self) -> pa.DataType:
+        return ARROW_TYPES[self.type]
+
 
 def schema_of(columns: Sequence[StoredColumn]) -> pa.Schema:
     """The rows' Arrow schema."""
-    return pa.schema([(one.name, ARROW_TYPES[one.type]) for one in columns])
+    return pa.schema([(one.name, one.arrow_type) for one in columns])
 
 
 def check_said(table: str, columns: Mapping[str, Said | type[Said]] | None) -> dict[str, Said]:

@@ -85,7 +85,7 @@ class _Compaction:
         files = self._raw_files()
         self._shards.clean()
         self._packs.clean()
-        for path in self._target.glob(".manifest.json.*"):
+        for path in (*self._target.glob(".manifest.json.*"), *self._source.glob(".over.json.*")):
             path.unlink(missing_ok=True)
         left_out = self._write_shards()
         if not self._is_over and not self._is_unlisted():

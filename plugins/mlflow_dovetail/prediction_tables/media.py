@@ -57,7 +57,8 @@ class MediaLog:
         """The digest of an image that is kept, in hex; None where there is no image or no room for it."""
         levels = pixels(image)
         if levels is None:
-            self.left_out[NO_PIXELS] += image is not None
+            if image is not None:
+                self.left_out[NO_PIXELS] += 1
             return None
         form = (levels.itemsize, levels.shape[2] if levels.ndim == 3 else 1, *levels.shape[:2])
         digest = blake2b(repr(form).encode(), digest_size=16)

@@ -119,7 +119,7 @@ def _strings(values: Given, *, is_id: bool) -> pa.Array:
         if pa.types.is_integer(values.type) and not is_id:
             raise TypeError("they are whole numbers")
         return _one_chunk(values.cast(pa.string()))
-    if is_id:
+    if is_id and not set(map(type, values)) <= {str}:
         values = [str(one) if isinstance(one, (int, np.integer)) else one for one in values]
     try:
         return _one_chunk(pa.array(values, pa.string()))
@@ -174,7 +174,7 @@ def _with_text_keys(value: Given) -> Given:
 
 
 def _may_hold_tensors(values: Given) -> bool:
-    return any(hasattr(one, "detach") or (hasattr(one, "__array__") and not is_image(one)) for one in values)
+    return any(hasattr(one, "detach") or hasattr(one, "__array__") for one in set(map(type, values)))
 
 
 def _on_cpu(value: Given) -> Given:

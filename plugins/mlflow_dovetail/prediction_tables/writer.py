@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,7 @@ class TableWriter:
         self._media = media.MediaLog(self.folder, writer, most_images, most_bytes)
         self._rows = Appender(self.folder, writer, "rows")
         self._columns: tuple[StoredColumn, ...] | None = None
+        self._schema = pa.schema([])
         self._lock, self._pid = threading.Lock(), os.getpid()
         self.folder.mkdir(parents=True, exist_ok=True)
         said = tuple(column_said(key, one).column for key, one in self._said.items())
@@ -152,7 +152,7 @@ class TableWriter:
         try:
             if kind == "image":
                 return images_of(values)
-            found = to_arrow(values, kind, schema_of([column]).types[0], rows)
+            found = to_arrow(values, kind, column.arrow_type, rows)
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise self._refusal(
                 f"The values of {column.name!r} are no {kind} ({column.type}): {str(error)[:300]}.",
@@ -169,23 +169,23 @@ class TableWriter:
                 "Another writer of this table has just given it other columns.",
                 "Give all writers the same columns, and say their kinds when the table is made.",
             )
-        self._columns = columns
+        self._columns, self._schema = columns, schema_of(columns)
 
     def _append(self, stored: Sequence[StoredColumn], arrays: dict[str, Any], rows: int) -> None:
         images = {one.name for one in stored if one.column.kind == "image"}
         plain = {name: array for name, array in arrays.items() if name not in images}
         kept = self._keeper.keep(plain, rows)
         members = np.arange(rows) if kept is None else np.flatnonzero(kept)
-        left_out = Counter({POLICY: rows - len(members)} if len(members) < rows else {})
+        left_out = {POLICY: rows - len(members)} if len(members) < rows else {}
         if kept is not None:
             plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
         try:
             digests = {name: self._digests(arrays[name], members) for name in images}
             self._media.write()
-            left_out.update(self._media.left_out)
+            left_out |= self._media.left_out
             self._media.left_out.clear()
             found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
-            self._write(pa.RecordBatch.from_arrays(found, schema=schema_of(stored)), left_out)
+            self._write(pa.RecordBatch.from_arrays(found, schema=self._schema), left_out)
         except OSError as error:
             raise self._refusal(
                 f"{error.strerror or error}.", f"Make room where {self.folder} lies, or make it writable."
