@@ -35,8 +35,9 @@ from mlflow_dovetail.system_metrics import (
     summarise,
 )
 
-# The run's end waits so long for the last look at the machine; a call of a driver may hang.
-LAST_LOOK_SECONDS = 1.0
+# For the last look at the machine, where a call of a driver may hang. More than the trainer waits for it: on a busy
+# machine the recorder comes late, and then sends it by itself.
+LAST_LOOK_SECONDS = 2.5
 AT_THE_END = {
     "gpu_hours_total": "Hours of all the run's GPUs together, while they were sampled",
     "gpu_energy_joules_total": "Energy of all the run's GPUs together, by their own counters",
@@ -163,14 +164,23 @@ class SystemWatch:
                 writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
+                self._drop_empty(writer)
             self._samplings.clear()
             if self._gpus and self._gpus.name in ended:
                 self._gpus.close()
 
+    def _drop_empty(self, writer: JournalWriter) -> None:
+        """A segment for which the disk had no room at all would be waited for."""
+        segment = self._folder.segment(writer.number)
+        with suppress(OSError):
+            if segment.stat().st_size == 0:
+                segment.unlink()
+
     def _tell(self) -> None:
         """Totals as metrics, the advice as a tag, all of it as an artifact."""
-        summary = summarise(self._windows())
-        self._log("totals", _totals(summary))
+        summary = {key: stat for key, stat in summarise(self._windows()).items() if key not in AT_THE_END}
+        totals = _totals(summary)
+        self._log("totals", totals)
         speeds = list(self._speeds())
         findings = advise(self._facts(), summary, speeds, self._gpus.gpus if self._gpus else ())
         self._say("system", {names.TAG_ADVICE: sentence(findings), **_device_tags(self._devices)})
@@ -179,6 +189,7 @@ class SystemWatch:
                 "devices": self._devices,
                 "advice": findings,
                 "training": speeds,
+                "totals": totals,
                 "metrics": {self._prefix + key: stat for key, stat in sorted(summary.items())},
             }
         )
