@@ -193,6 +193,13 @@ def test_an_image_is_in_the_page_once():
     assert page.count(b"data:image/png;base64,") == len(case[2])
 
 
+def test_a_second_row_with_an_image_refers_to_the_first():
+    image = cases.png(np.zeros((8, 8), np.uint8))
+    page = cases.render(cases.make({"id": "id", "image": "image"}, [("a", "x"), ("b", "x")], images={"x": image}))
+    assert page.count(b"data:image/png;base64,") == page.count(b">as above<") == 1
+    assert payload(page)["columns"][0]["values"] == [0, 0]
+
+
 def test_the_same_table_gives_the_same_bytes():
     case = cases.digits()
     backwards = (case[0], case[1], dict(reversed(case[2].items())))

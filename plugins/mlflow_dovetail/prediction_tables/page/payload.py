@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Payload:
     notes: list[str]
 
 
-def fit_payload(table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Sequence[int]) -> Payload:
+def fit_payload(table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Collection[int]) -> Payload:
     """As much as fits into `LIMIT_BYTES`, images aside; `listed` are codes of classes that are named in any case."""
     for rows, characters in _STEPS:
         payload = _build(table, manifest, outcomes, listed, choose(outcomes, rows), characters)
@@ -71,7 +71,7 @@ def encode(payload: Payload, images: Sequence[str | None], last_epoch: float | N
 
 
 def _build(
-    table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Sequence[int], choice: Choice, characters: int
+    table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Collection[int], choice: Choice, characters: int
 ) -> Payload:
     there = sorted((one for one in manifest.columns if one.name in table.column_names), key=reading_order)
     columns = show_columns(table, there[:COLUMNS], outcomes, choice.rows, characters)

@@ -71,7 +71,7 @@ def render_page(
         scores=scores,
         classes=payload.classes,
         code_of={old: new for new, old in enumerate(payload.classes)},
-        listed=[one for one in scores.classes if one.code in set(listed)] if scores else [],
+        listed=[one for one in scores.classes if one.code in listed] if scores else [],
         matrix=lay_out(scores.confusion, payload.classes) if scores else None,
         scatter=draw_scatter(outcomes, payload.choice.rows),
         side=SIDE,
@@ -83,11 +83,11 @@ def render_page(
     return page.encode()
 
 
-def _listed(scores: Scores | None) -> list[int]:
+def _listed(scores: Scores | None) -> set[int]:
     if scores is None:
-        return []
+        return set()
     largest = sorted(scores.classes, key=lambda one: -one.support)[:LISTED_CLASSES]
-    return sorted({*(one.code for one in largest), *scores.confusion.codes})
+    return {*(one.code for one in largest), *scores.confusion.codes}
 
 
 def _static_rows(payload: Payload, images: list[str | None]) -> tuple[list[list[dict[str, Any]]], set[int]]:
@@ -102,10 +102,12 @@ def _static_rows(payload: Payload, images: list[str | None]) -> tuple[list[list[
         if column.kind != "image":
             return {"kind": column.kind, "text": cells.text(column.kind, value, column.classes or names, characters)}
         image = None if value is None else place[value]
-        # An image that stands in two of these rows is in the page once.
-        source = None if image is None or image in static else images[image]
-        static.update([] if source is None or image is None else [image])
-        return {"kind": "image", "image": image, "source": source}
+        if image is None or images[image] is None:
+            return {"kind": "image", "text": ""}
+        if image in static:  # the page has each image once
+            return {"kind": "image", "text": "as above"}
+        static.add(image)
+        return {"kind": "image", "image": image, "source": images[image]}
 
     count = min(STATIC_ROWS, len(payload.choice.rows))
     return [[cell(column, row) for column in payload.columns] for row in range(count)], static
