@@ -37,8 +37,10 @@ if not sys.platform.startswith("linux"):
     pytest.skip("/proc and LD_LIBRARY_PATH are Linux's", allow_module_level=True)
 
 AT_ONCE = 4
-# A hung driver may hold the end of a training so much longer; the rest is for a machine with other work.
-END_SECONDS = 2.0 + 6.0
+# Of a run's end, which takes 10 s at most on a machine that is not overloaded.
+END_SECONDS = 11.0
+# A hung driver may hold the end so much longer than a healthy one.
+HELD_SECONDS = 2.0
 OBSERVED_SECONDS = 3.0
 MLFLOW_GPU_NAMES = {
     "utilization_percentage": 73.0,
@@ -393,12 +395,12 @@ RUNS: tuple[Callable[[Lab], Any], ...] = (
     switched_off,
     sick,
     recorder_killed,
+    attributed,
+    executed,
     empty_mask,
     resumed,
-    attributed,
     hung,
     slow,
-    executed,
     hung_at_once,
     server_away,
     trainer_killed,
@@ -527,6 +529,21 @@ def test_without_a_mask_the_gpu_on_which_the_run_is_and_no_other(runs):
     assert {value for _, value in run.series["gpu_2_process_memory_megabytes"]} == {1500}
 
 
+def test_a_command_that_logs_to_its_own_run_is_sampled_once(runs):
+    run = runs(executed)
+    run.assert_one_series()
+    assert (run.status, run.tags["dovetail.status.journal"]) == ("FINISHED", "ok")
+    assert len(run.series["process_count"]) >= 2
+    assert max(value for _, value in run.series["process_count"]) >= 2, "`dovetail exec` and its command"
+
+
+def test_a_driver_that_cannot_begin_is_told(runs):
+    run = runs(executed)
+    assert run.gpus() == set()
+    assert run.tags["dovetail.status.gpu"].startswith("degraded: NVIDIA's driver cannot be asked")
+    assert run.tags["dovetail.status.host"] == "ok"
+
+
 def test_an_empty_mask_leaves_no_gpu_and_a_second_process_no_second_series(runs):
     run = runs(empty_mask)
     run.assert_one_series()
@@ -572,7 +589,7 @@ def test_a_driver_that_hangs_costs_neither_the_host_nor_the_trainer_and_is_told(
     run = runs(which)
     hosts = run.steps("process_count")
     assert len(hosts) >= 2 and run.tags["dovetail.status.host"] == "ok"
-    assert run.told["ending"] < END_SECONDS
+    assert run.told["ending"] < HELD_SECONDS + 3 * runs(sick).told["ending"], "three: the machine has other work"
     assert "was not answered in time" in run.tags["dovetail.status.gpu"]
     assert (run.status, run.tags["dovetail.status.journal"]) == ("FINISHED", "ok")
     assert run.tags["dovetail.advice"] == "" and run.summary["metrics"]
@@ -582,21 +599,6 @@ def test_an_old_driver_gives_what_it_has(runs):
     run = runs(slow)
     for name, value in MLFLOW_GPU_NAMES.items():
         assert {one for _, one in run.series[f"gpu_0_{name}"]} == {value}, name
-
-
-def test_a_command_that_logs_to_its_own_run_is_sampled_once(runs):
-    run = runs(executed)
-    run.assert_one_series()
-    assert (run.status, run.tags["dovetail.status.journal"]) == ("FINISHED", "ok")
-    assert len(run.series["process_count"]) >= 2
-    assert max(value for _, value in run.series["process_count"]) >= 2, "`dovetail exec` and its command"
-
-
-def test_a_driver_that_cannot_begin_is_told(runs):
-    run = runs(executed)
-    assert run.gpus() == set()
-    assert run.tags["dovetail.status.gpu"].startswith("degraded: NVIDIA's driver cannot be asked")
-    assert run.tags["dovetail.status.host"] == "ok"
 
 
 def test_without_a_server_all_of_it_is_kept_and_sent_later_and_without_a_gpu_nothing_is_amiss(runs):
