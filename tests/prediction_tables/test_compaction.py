@@ -14,6 +14,7 @@ import pytest
 
 from mlflow_dovetail.prediction_tables import compaction, packs, schema
 from mlflow_dovetail.prediction_tables.compaction import compact
+from mlflow_dovetail.prediction_tables.policies import First
 from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
 from mlflow_dovetail.prediction_tables.schema import Column, File, Manifest
 from mlflow_dovetail.prediction_tables.writer import TableWriter
@@ -148,6 +149,34 @@ def test_raw_files_go_when_it_is_over_and_the_run_may_go_on(table, at_once):
     assert table.compact() == manifest
 
 
+def test_what_was_left_out_before_a_run_went_on_is_still_counted(table, at_once):
+    writer = table.writer(policy=First(10))
+    writer.append(_batch(0))
+    assert table.compact(is_over=False).left_out == {}
+    writer.append(_batch(0))
+    assert table.compact().left_out == {"rows left out by the policy": 10}
+    table.writer().append(_batch(10))
+    manifest = table.compact()
+    assert (manifest.rows, manifest.left_out) == (20, {"rows left out by the policy": 10})
+
+
+def test_what_is_left_out_is_not_read_again_at_each_call(table, monkeypatch):
+    writer = table.writer(policy=First(10))
+    writer.append(_batch(0))
+    writer.append(_batch(0))
+    looks = []
+    original = compaction.MergedRows
+    monkeypatch.setattr(compaction, "MergedRows", lambda *a, **k: looks.append(1) or original(*a, **k))
+    for second, expected in ((0, 0), (61, 1), (62, 1), (123, 2), (124, 2)):
+        later = time.time() + second
+        monkeypatch.setattr(compaction.time, "time", lambda later=later: later)
+        writer.append(_batch(0))
+        table.compact(is_over=False)
+        monkeypatch.undo()
+        monkeypatch.setattr(compaction, "MergedRows", lambda *a, **k: looks.append(1) or original(*a, **k))
+        assert len(looks) == expected
+
+
 # For each step of a compaction: kills it there, on a copy of the table, and then lets another one come to the end.
 KILLED = """
 import os, shutil, sys
@@ -181,7 +210,7 @@ os.fsync, os.utime = dying(os.fsync), dying(os.utime)
 Path.replace, Path.unlink, Path.mkdir = dying(Path.replace), dying(Path.unlink), dying(Path.mkdir)
 status = 9
 shutil.copytree(source, target / "0")
-compact(target / "0", target / "imports", is_over=True)  # here once, and not in each child
+compact(target / "0", target / "unharmed", is_over=True)
 for killed_at in range(1, 100):
     after, folder = 0, target / str(killed_at)
     shutil.copytree(source, folder / "source")
@@ -197,7 +226,7 @@ for killed_at in range(1, 100):
 
 
 def test_a_kill_at_every_step_loses_and_doubles_nothing(table, tmp_path):
-    writers = [table.writer(writer=rank) for rank in "01"]
+    writers = [table.writer(writer=rank, most_images=10) for rank in "01"]
     for step in range(30):
         writers[step % 2].append(_batch(step * 100, 100, levels=16))
     command = [sys.executable, "-c", KILLED, str(table.source), str(tmp_path / "killed")]
@@ -206,15 +235,16 @@ def test_a_kill_at_every_step_loses_and_doubles_nothing(table, tmp_path):
     assert set(killed) == {str(int(signal.SIGKILL))}
     assert last == "0"
     assert len(killed) >= 15
+    expected = read_manifest(tmp_path / "killed" / "unharmed")
+    assert (len(expected.data), len(expected.media)) == (3, 2)
+    missing = read_table(tmp_path / "killed" / "unharmed")["image"].null_count
+    assert expected.left_out == {"images beyond the table's limit": missing}
     for step in range(1, len(killed) + 2):
         folder = tmp_path / "killed" / str(step)
-        manifest = read_manifest(folder / "target")
+        assert read_manifest(folder / "target") == expected
         rows = read_table(folder / "target", ["id", "image"]).to_pydict()
-        assert (len(manifest.data), len(manifest.media)) == (3, 3)
-        assert manifest.rows == 3000
         assert sorted(map(int, rows["id"])) == list(range(3000))
-        assert sum(one.rows for one in manifest.media) == 16
-        assert len(read_media(folder / "target", rows["image"])) == 16
+        assert len(read_media(folder / "target", rows["image"])) == sum(one.rows for one in expected.media)
         assert sorted(path.name for path in (folder / "source").iterdir()) == [
             "columns.json",
             "over.json",
@@ -237,23 +267,35 @@ def test_ten_tables_of_two_hundred_epochs(tmp_path, at_once):
         assert read_table(out, ["epoch"])["epoch"].to_pylist() == [epoch for epoch in range(200) for _ in "ab"]
 
 
-def test_memory_is_bounded_by_a_shard(table):
-    writer = table.writer()
-    batch = {f"c{index}": ["x" * 1000] * 1000 for index in range(10)}
-    for _ in range(30):
-        writer.append(batch)  # 300 MB
-    code = (
-        "import sys, resource; from pathlib import Path\n"
-        "from mlflow_dovetail.prediction_tables.compaction import compact\n"
-        "import pyarrow.parquet\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(compact(Path(sys.argv[1]), Path(sys.argv[2]), is_over=True).rows)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-    )
-    command = [sys.executable, "-c", code, str(table.source), str(table.target)]
-    rows, kilobytes = map(int, subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split())
-    assert rows == 30_000
-    assert kilobytes < 280_000
+MEASURED = """
+import re, sys
+from pathlib import Path
+from mlflow_dovetail.prediction_tables import compaction
+from mlflow_dovetail.prediction_tables.compaction import compact
+
+compaction.SHARD_BYTES = 8 << 20
+source, target = map(Path, sys.argv[1:])
+compact(source / "small", target / "small", is_over=True)  # the imports
+def peak_kilobytes():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak_kilobytes()
+compact(source / "large", target / "large", is_over=True)
+print(peak_kilobytes() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a process's peak is read from /proc")
+def test_memory_is_bounded_by_a_shard(tmp_path):
+    tables, out = tmp_path / "tables", tmp_path / "out"
+    TableWriter(tables, "small").append({"n": [1]})
+    writer = TableWriter(tables, "large")
+    for _ in range(200):
+        writer.append({f"c{index}": ["x" * 1000] * 50 for index in range(10)})  # 100 MB
+    command = [sys.executable, "-c", MEASURED, str(tables), str(out)]
+    kilobytes = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    assert read_manifest(out / "large").rows == 10_000
+    assert kilobytes < 50_000
 
 
 def test_a_shard_is_a_plain_parquet_file(table):

@@ -85,11 +85,12 @@ def test_a_share_is_about_that_share(table):
     assert 1850 < table.compact().rows < 2150
 
 
-def test_nan_is_the_worst_and_a_missing_loss_is_never_kept(table):
+@pytest.mark.parametrize(("n", "kept"), [(2, ["2", "4"]), (4, ["0", "2", "4", "5"]), (6, ["0", "2", "3", "4", "5"])])
+def test_nan_is_the_worst_and_a_missing_loss_is_never_kept(table, n, kept):
     losses = [1.0, None, math.nan, -math.inf, math.inf, 3.0]
-    table.writer(policy=Worst(4)).append({"id": range(6), "loss": losses})
-    assert table.compact().left_out == {LEFT_OUT: 2}
-    assert table.column("id") == ["0", "2", "4", "5"]
+    table.writer(policy=Worst(n)).append({"id": range(6), "loss": losses})
+    assert table.compact().left_out == {LEFT_OUT: 6 - len(kept)}
+    assert table.column("id") == kept
 
 
 def test_the_worst_are_of_all_writers_together(table):

@@ -52,7 +52,7 @@ for attempt in range(int(sys.argv[2])):
     rest = first + b"".join(iter(lambda: os.read(hears, 1 << 16), b""))
     print(int(rest.split()[-1]), flush=True)
 """
-KILLS = 15
+KILLS = 10
 
 
 def test_what_was_appended_before_a_kill_is_kept(tmp_path, on_disk):

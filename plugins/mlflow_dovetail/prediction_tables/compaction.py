@@ -111,7 +111,7 @@ class _Compaction:
         self._is_old = age >= wait and since >= wait
         is_due = waiting > 0 and (self._is_old or (waiting >= SHARD_BYTES and since >= min(_LOOK_SECONDS, wait)))
         if is_due:
-            os.utime(looked_at)  # what is left out for good, or not settled yet, is not read again at once
+            os.utime(looked_at, (now, now))  # what is left out for good, or not settled yet, is not read again at once
         return is_due
 
     def _is_unlisted(self) -> bool:

@@ -149,7 +149,7 @@ class Keeper:
     def _may_be_best(self, group: Group, values: np.ndarray, n: int) -> np.ndarray:
         """Which of these are above what `n` rows of the group have: no other can be among its best in the end."""
         best = self._best.get(group, np.empty(0))
-        chosen: np.ndarray = values > (best.min() if len(best) == n else -np.inf)
+        chosen: np.ndarray = values > (best.min() if len(best) == n else -np.inf)  # a missing one never is
         if len(self._best) > 1 and group not in self._best:
             self._best.pop(next(iter(self._best)))  # an epoch that is over; more of it would only be kept for now
         best = np.concatenate([best, values[chosen]])
@@ -165,7 +165,7 @@ def settle(policy: Policy, columns: Arrays, rows: int) -> np.ndarray:
         values = _ranks(policy, columns)
         for _, members in _groups(columns, rows, None):
             order = np.argsort(-values[members], kind="stable")[: policy.n]
-            kept[members[order]] = values[members[order]] > -np.inf
+            kept[members[order]] = True
     return kept
 
 
