@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow_dovetail.run import Run, revs, runs, start_run, track
+    from mlflow_dovetail.run import Run, load_predictions, revs, runs, start_run, track
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "__version__", "revs", "runs", "start_run", "track"]
+__all__ = ["Run", "__version__", "load_predictions", "revs", "runs", "start_run", "track"]
 
 # Loaded at the first use: MLflow imports this package in every process that creates a run.
-_HOMES = {"Run": "run", "revs": "run", "runs": "run", "start_run": "run", "track": "run"}
+_HOMES = dict.fromkeys(("Run", "load_predictions", "revs", "runs", "start_run", "track"), "run")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything

@@ -61,8 +61,12 @@ ARTIFACT_REQUIREMENTS = "environment/requirements.txt"
 ARTIFACT_HOST = "environment/host.json"
 ARTIFACT_SYSTEM = "system/summary.json"
 ARTIFACT_TRACEBACK = "traceback.txt"
+ARTIFACT_PREDICTIONS = "predictions"
 ARTIFACT_IMAGES = "images"
 ARTIFACT_FIGURES = "figures"
+
+# Of a prediction table, in its folder: the list that MLflow's artifact viewer shows.
+PREDICTIONS_LIST = "table.json"
 
 # Metrics.
 METRIC_BEST_PREFIX = "best/"

@@ -158,7 +158,7 @@ def test_processes_that_start_at_once_on_a_fresh_database_all_log(tmp_path):
 
     with store.open(f"sqlite:///{tmp_path / 'mlflow.db'}") as runs:
         found = runs.search(names.TAG_SCHEMA, str(names.SCHEMA_VERSION))
-    assert [(run.status, run.metrics) for run in found] == [("FINISHED", {"x": 1.0})] * 3
+    assert [(run.status, run.metrics["x"]) for run in found] == [("FINISHED", 1.0)] * 3
 
 
 def test_the_last_checkpoint_is_the_last_one(uri, fit, reader, tmp_path):

@@ -31,6 +31,10 @@ COMMANDS = {
         "dovetail runs data/raw/digits.csv@v1.0",
     ),
     "revs": ("Say which commits, branches and experiments have a run's result.", "dovetail revs 9f2c41"),
+    "predictions": (
+        "Show what a run's model said of each example, or what changed between two runs.",
+        "dovetail predictions diff 9f2c41 77ab03 --html diff.html",
+    ),
     "sync": ("Send runs that are kept here to their store, or to another one.", "dovetail sync"),
     "exec": ("Track any command as a run.", "dovetail exec --run-name baseline -- python train.py --lr 0.1"),
 }

@@ -134,7 +134,8 @@ def is_complete(folder: RunFolder, progress: Progress) -> bool:
     """Whether a store has all of a run folder, and no more will come: every writer has ended."""
     attempts = [(number, progress.attempts.get(str(number))) for number in folder.segments()]
     return (
-        all(attempt is not None and attempt.closed for _, attempt in attempts)
+        # A recorder's own segment is complete with what is in it: on a full disk it cannot say that no more will come.
+        all(attempt is not None and (attempt.closed or attempt.kind == "system") for _, attempt in attempts)
         and all(progress.offsets.get(str(one), 0) >= folder.segment(one).stat().st_size for one, _ in attempts)
         and not progress.waiting
         and progress.captured.items() >= captured_files(folder).items()

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.lightning.logger import DovetailLogger
+from mlflow_dovetail.lightning.places import runs_of, share_place
 from mlflow_dovetail.lightning.speed import SpeedMeter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.endings import SIGTERM_EXIT_CODE
@@ -19,7 +20,7 @@ from mlflow_dovetail.run.opening import open_known
 from mlflow_dovetail.run.other_host import HostWatch
 from mlflow_dovetail.run.settings import wants_system_metrics
 from mlflow_dovetail.run.tracked import log
-from mlflow_dovetail.run.training_speed import RunPlace, SpeedLog
+from mlflow_dovetail.run.training_speed import SpeedLog
 from mlflow_dovetail.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -117,11 +118,9 @@ class DovetailCallback(Callback):
 
     def _measure(self, trainer: Trainer) -> None:
         """Every rank is told where the run is, so every rank comes by here, whatever rank 0 has to tell."""
-        place = None
         if trainer.is_global_zero:
-            self._measured = [*self._runs, *_opened(trainer)]
-            place = RunPlace.of(self._measured[0]) if self._measured else None
-        place = trainer.strategy.broadcast(place, src=0) if trainer.world_size > 1 else place
+            self._measured = [*self._runs, *runs_of(trainer)]
+        place = share_place(trainer, self._measured)
         if place is None:
             return
         folder = RunFolder(Path(place.folder))
@@ -142,15 +141,3 @@ class DovetailCallback(Callback):
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-
-def _opened(trainer: Trainer) -> list[Run]:
-    """The runs of our own loggers."""
-    runs = []
-    for logger in trainer.loggers:
-        if isinstance(logger, DovetailLogger):
-            try:
-                runs.append(logger.run)
-            except DovetailError as error:  # the logger itself tells it where it must
-                log.warning("The speed of this training is not measured. %s", error)
-    return runs

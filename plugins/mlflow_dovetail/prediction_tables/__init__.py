@@ -1,1 +1,43 @@
 """Prediction tables: every example with its input, its label and what the model said, kept as it is logged."""
+
+from mlflow_dovetail.prediction_tables.columns import Class, Image, Json, Number, Probabilities, Text
+from mlflow_dovetail.prediction_tables.compaction import compact
+from mlflow_dovetail.prediction_tables.comparing import Comparison, compare
+from mlflow_dovetail.prediction_tables.comparison_page import render_comparison
+from mlflow_dovetail.prediction_tables.comparison_text import as_json, as_text
+from mlflow_dovetail.prediction_tables.policies import All, First, PerClass, Policy, RandomCount, RandomShare, Worst
+from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
+from mlflow_dovetail.prediction_tables.schema import Manifest
+from mlflow_dovetail.prediction_tables.streams import folder_name
+from mlflow_dovetail.prediction_tables.views import worst_first, write_views
+from mlflow_dovetail.prediction_tables.writer import TableWriter
+
+__all__ = [
+    "All",
+    "Class",
+    "Comparison",
+    "First",
+    "Image",
+    "Json",
+    "Manifest",
+    "Number",
+    "PerClass",
+    "Policy",
+    "Probabilities",
+    "RandomCount",
+    "RandomShare",
+    "TableWriter",
+    "Text",
+    "Worst",
+    "as_json",
+    "as_text",
+    "compact",
+    "compare",
+    "folder_name",
+    "read_manifest",
+    "read_media",
+    "read_table",
+    "render_comparison",
+    "worst_first",
+    "write_views",
+]

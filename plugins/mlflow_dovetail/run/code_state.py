@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -169,6 +170,8 @@ def prefix_of(attempt: int) -> str:
 
 
 def _finish(folder: RunFolder, into: Path, *, is_over: bool) -> None:
+    if not folder.has_room():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path))
     attempt = int(into.name)
     prefix = prefix_of(attempt)
     captured = read_json(into / git_patch.CAPTURED_FILE, Capture) or Capture(attempt, 0, cause=_INTERRUPTED)

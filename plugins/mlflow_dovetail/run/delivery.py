@@ -18,6 +18,7 @@ from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.spawning import can_spawn, is_recorded, spawn_recorder
+from mlflow_dovetail.run.table_watch import finish_tables, unfinished
 
 log = logging.getLogger("mlflow_dovetail")
 
@@ -87,6 +88,7 @@ class Delivery:
             finish_code(self._folder, is_over=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run is sent
             log.warning("The run's code could not be kept: %s", error)
+        self._finish_tables(deadline)
         if self._store is None and (is_offline() or "mlflow" not in sys.modules):
             return
         self._wait_for_last_sample(deadline)
@@ -111,6 +113,18 @@ class Delivery:
         until = min(deadline, time.monotonic() + LAST_SAMPLE_SECONDS)
         while is_all_over(self._folder) and is_watched(self._folder) and time.monotonic() < until:
             time.sleep(0.02)
+
+    def _finish_tables(self, deadline: float) -> None:
+        """When all is over the recorder makes the prediction tables ready; where there is none, it is done here."""
+        while is_all_over(self._folder) and unfinished(self._folder) and time.monotonic() < deadline:
+            if can_spawn() and is_recorded(self._folder):
+                time.sleep(0.05)
+                continue
+            try:
+                finish_tables(self._folder, is_over=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run is sent
+                log.warning("The run's prediction tables are not ready: %s", error)
+                return
 
     def _capture(self) -> None:
         try:

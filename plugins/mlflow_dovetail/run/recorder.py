@@ -27,6 +27,7 @@ from mlflow_dovetail.run.out_of_memory import read_oom_kills
 from mlflow_dovetail.run.settings import ENV_NODE, is_offline
 from mlflow_dovetail.run.spawning import ENV_RECORDER_URI
 from mlflow_dovetail.run.system_watch import SystemWatch
+from mlflow_dovetail.run.table_watch import TableWatch
 from mlflow_dovetail.run_folder import RunFolder
 from mlflow_dovetail.store import RunStore
 
@@ -63,6 +64,7 @@ class Recorder:
         self._offline = is_offline()
         self._console = ConsoleCapture(folder)
         self._code = CodeFinisher(folder, lambda error: self._count("the code is not kept", error))
+        self._tables = TableWatch(folder, lambda error: self._count("prediction tables are not made ready", error))
         self._system = SystemWatch(folder, lambda error: self._count("the machine is not sampled", error))
         self._oom_kills = read_oom_kills(os.getpid())
         self._store: RunStore | None = None
@@ -105,7 +107,7 @@ class Recorder:
         close_abandoned(self._folder, self._oom_kills)
         is_over = is_all_over(self._folder)
         self._attempt("the machine is not sampled", lambda: self._system.turn(is_over=is_over))
-        if self._code.is_busy(is_over=is_over):
+        if self._code.is_busy(is_over=is_over) | self._tables.is_busy(is_over=is_over):
             is_over = False
         if is_over and self._over_since is None:
             self._over_since = self._next_sending = self._next_capture = now

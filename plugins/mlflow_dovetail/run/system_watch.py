@@ -131,6 +131,9 @@ class SystemWatch:
         with self._lock:
             if self._writer is None or not values:  # a hung call may come back after the end
                 return
+            if not self._folder.has_room():
+                self._troubles.setdefault(source, Counter())["samples for which the disk has no room"] += 1
+                return
             step = max((clock_ms() - self._start_ms) // 1000, self._steps.get(source, self._last_step) + 1)
             self._steps[source] = step
             gone_on = {key: float(value) + self._carried.get(key, 0.0) for key, value in values.items()}
@@ -141,7 +144,7 @@ class SystemWatch:
         known.update(troubles)
         causes = "; ".join(f"{cause} ×{count}" for cause, count in known.items())
         status = f"degraded: {causes}"[: names.MAX_TAG_LENGTH] if causes else "ok"
-        if status != self._said.get(source) and self._folder.is_there():
+        if status != self._said.get(source) and self._folder.has_room():
             self._say(source, {names.TAG_STATUS_PREFIX + source: status})
             self._said[source] = status
 
@@ -157,7 +160,7 @@ class SystemWatch:
         for name in self._samplings.keys() - ended:
             self._note(name, Counter({"the last look at it was not answered in time": 1}))
         try:
-            if self._folder.is_there():
+            if self._folder.has_room():
                 self._tell()
         finally:
             with self._lock:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names, redact
-from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.journal import JournalWriter, Progress, clock_ms, entries
 from mlflow_dovetail.records import DatasetInput, RunStatus
 from mlflow_dovetail.run import configuration, values
@@ -20,14 +18,17 @@ from mlflow_dovetail.run.captures import Captures
 from mlflow_dovetail.run.console import ConsoleTee
 from mlflow_dovetail.run.delivery import Delivery
 from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
+from mlflow_dovetail.run.file_logging import FileLogging
 from mlflow_dovetail.run.kept_files import KeptFiles
 from mlflow_dovetail.run.open_runs import register
+from mlflow_dovetail.run.open_tables import OpenTables, with_table
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
 
 if TYPE_CHECKING:
     from mlflow.entities import RunData, RunInfo
 
+    from mlflow_dovetail.prediction_tables import Policy, TableWriter
     from mlflow_dovetail.run.client import JournalClient
 
 log = logging.getLogger("mlflow_dovetail")
@@ -36,7 +37,7 @@ _LOOK_EVERY_MS = 10_000
 TAG_LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 
 
-class Run:
+class Run(FileLogging):
     """Logs to a run without waiting for its store.
 
     Every method returns as soon as the operating system has the record; a recorder process brings it to MLflow. What
@@ -57,6 +58,7 @@ class Run:
         self._files = KeptFiles(opening.folder, opening.writer.number)
         self.logged_artifacts = (opening.stored.tags if opening.stored else {}).get(TAG_LOGGED_ARTIFACTS, "[]")
         """MLflow's list of the tables of the run, JSON."""
+        self._tables = OpenTables(opening.folder, f"{opening.writer.number:04d}")
         self._pid = os.getpid()
         self._has_ended = False
         self._error: BaseException | None = None
@@ -195,74 +197,31 @@ class Run:
         self.logged_artifacts = str(tags.get(TAG_LOGGED_ARTIFACTS, self.logged_artifacts))
         self._append(entries.Tags(clock_ms(), {str(key): redact.mask_text(str(value)) for key, value in tags.items()}))
 
-    def kept_files(self) -> dict[str, Path]:
-        """The last content of each file that was logged here and is still kept here, by its path as an artifact."""
-        return self._files.last()
-
     def log_input(self, data: DatasetInput) -> None:
         """Log a dataset that the run has read."""
         self._append(entries.Input(clock_ms(), data.name, data.digest, data.source, data.context, data.source_type))
 
-    def log_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
-        """Keep a file, or a folder with all that is in it, as it is now.
-
-        Args:
-            local_path: It may be changed or deleted as soon as this returns.
-            artifact_path: The folder among the run's artifacts.
-        """
-        path = Path(local_path)
-        if path.is_dir():
-            self.log_artifacts(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
-        elif path.is_file():
-            self._keep(path, f"{artifact_path}/{path.name}" if artifact_path else path.name)
-        else:
-            raise values.no_such_file(path)
-
-    def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
-        """Keep what is in a folder. Links that lead out of it are not followed, and counted."""
-        root = Path(local_dir).resolve()
-        if not root.is_dir():
-            raise values.no_such_file(root)
-        for path in sorted(root.rglob("*")):
-            name = path.relative_to(root).as_posix()
-            if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(root):
-                self._trouble("links that lead out of a logged folder are not followed", f"{path} is one.")
-            elif path.is_file():
-                with suppress(DovetailError):  # a temporary file of somebody's, and gone
-                    self._keep(path, f"{artifact_path}/{name}" if artifact_path else name)
-
-    def log_text(self, text: str, path: str) -> None:
-        """Keep a text as the artifact `path`."""
-        try:
-            self._append(self._files.keep_content(text.encode("utf-8", "surrogatepass"), path))
-        except OSError as error:
-            self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{path} is missing.")
-
-    def log_image(self, image: Any, name: str, step: int | None = None) -> None:
-        """Keep an image, by step where one is given, as MLflow's UI shows them.
-
-        Args:
-            image: NumPy, (height, width) or (height, width, 1, 3 or 4), uint8 or floats in 0-1; or a PIL image.
-            name: With a step, the name of the series; else of the file, `.png` when it has no ending.
-            step: Of the training.
-        """
-        if step is not None:
-            self.client.log_image(self.run_id, image, key=name, step=step, synchronous=True)
-        else:
-            file = name if Path(name).suffix else f"{name}.png"
-            self.client.log_image(self.run_id, image, f"{names.ARTIFACT_IMAGES}/{file}")
-
-    def log_figure(self, figure: Any, name: str, step: int | None = None) -> None:
-        """Keep a matplotlib or plotly figure; `name` gets the step, and an ending when it has none."""
-        self.client.log_figure(self.run_id, figure, values.figure_path(figure, name, step))
-
-    def log_checkpoint(self, path: Path, name: str) -> None:
-        """Keep a checkpoint as `checkpoints/<name>`, whose file the recorder copies, in no time here."""
-        self._keep(path, f"{names.ARTIFACT_CHECKPOINTS}/{name}", pinned=True)
-
     def monitor(self, key: str, mode: str) -> None:
         """Say whether less ("min") or more ("max") of a metric is better: `best/<key>` is then kept."""
         self._append(entries.Monitor(clock_ms(), key, "min" if mode == "min" else "max"))
+
+    def table(self, name: str, columns: Mapping[str, Any] | None = None, policy: Policy | None = None) -> TableWriter:
+        """A prediction table, to append batches of rows to: `run.table("val").append({"id": [...], "label": [...]})`.
+
+        Args:
+            name: Of the table; asked for again, it is the same one.
+            columns: What columns hold, by name, such as `Class(names)`; what is not said is read off the first batch.
+            policy: Which rows are kept; all when left out.
+
+        Raises:
+            DovetailError: A column's kind or the policy is none that there is.
+            OSError: The run folder cannot be written.
+        """
+        table = self._tables.get(name, columns, policy)
+        listed = with_table(self.logged_artifacts, table.folder.name)
+        if listed != self.logged_artifacts:
+            self.set_tags({TAG_LOGGED_ARTIFACTS: listed})
+        return table
 
     def write_link(self, directory: str | Path = ".") -> Path:
         """Write `mlflow_run.json`, by which DVC, and every revision that has the run's result, know the run.
@@ -317,6 +276,7 @@ class Run:
             self.say_ending(self._error)
         self._delivery.wait_for(self._captures)
         WATCH.remove(self)
+        self._tables.close()
         self._tee.stop()
         for fault, count in self._tee.faults.items():
             self._writer.append(entries.Trouble(clock_ms(), f"the console could not be kept: {fault}", count))
@@ -370,14 +330,6 @@ class Run:
         self._writer.append(entry)
         if entry.time_ms >= self._next_look_ms:
             self._look(entry.time_ms)
-
-    def _keep(self, source: Path, path: str, *, pinned: bool = False) -> None:
-        try:
-            self._append(self._files.keep(source, path, pinned=pinned))
-        except OSError as error:
-            if not source.exists():
-                raise values.no_such_file(source) from error
-            self._trouble(f"an artifact could not be kept: {error.strerror or error}", f"{source} is missing.")
 
     def _trouble(self, cause: str, advice: str) -> None:
         if not self._writer.is_closed:

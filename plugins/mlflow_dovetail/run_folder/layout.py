@@ -24,6 +24,8 @@ log = logging.getLogger("mlflow_dovetail")
 VERSION = 1
 # So that a full disk still has room for how the run ended.
 _RESERVE_BYTES = 64 << 10
+# The last room on a disk is for the training's own values, and for how the run ended.
+_SPARE_BYTES = 256 << 10
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -80,6 +82,7 @@ class RunFolder:
         self.captured = path / "captured"
         self.said_tags = path / "said"
         self.speeds = path / "speeds"
+        self.tables = path / "tables"
         self.code = path / "code"
         self.sent = path / "sent"
         self.console = path / "console.log"
@@ -136,6 +139,13 @@ class RunFolder:
     def is_there(self) -> bool:
         """Whether the folder has not been removed."""
         return (self.path / "run.json").exists()
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for more than the training's own last words."""
+        try:
+            return self.is_there() and shutil.disk_usage(self.path).free >= _SPARE_BYTES
+        except OSError:
+            return False
 
     def describe(self) -> Description:
         """Read `run.json`.

@@ -1,0 +1,232 @@
+"""What a model says of each example, as tables of its run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.lightning.places import runs_of, share_place
+from mlflow_dovetail.prediction_tables import Class, Policy, Probabilities, TableWriter
+from mlflow_dovetail.run import Run
+from mlflow_dovetail.run.open_tables import OpenTables
+from mlflow_dovetail.run.tracked import log
+from mlflow_dovetail.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+# What modules and data call the columns, in the order in which they are looked for.
+_NAMES = {
+    "id": ("id", "ids", "sample_id"),
+    "image": ("image", "images", "pixel_values", "x"),
+    "text": ("text", "texts", "sentence"),
+    "label": ("label", "labels", "target", "targets", "y"),
+    "prediction": ("prediction", "predictions", "pred", "preds"),
+    "probabilities": ("probabilities", "probs"),
+    "scores": ("scores", "logits"),
+}
+_IMAGE_RANKS = (3, 4)
+
+
+class PredictionTables(Callback):
+    """Keep every example of validation, test and predict, with what the model said of it, in the tables `val`, `test`
+    and `predict` of the run; see `Run.table`.
+
+    A step says it by what it returns: a dictionary with any of `prediction`, `probabilities`, `scores` (before the
+    softmax), `loss` (one an example) and further columns, each with one value an example; or scores alone, (n,
+    classes). Input and label are the batch's: `(input, label)`, or a dictionary with `image` or `text`, `label` and
+    `id`. Without an `id` an example is known by the content of its input, so that it is the same one in any order,
+    split and run.
+
+    It needs a `DovetailLogger`, and never stops a training.
+
+    Args:
+        classes: Names of the classes 0, 1, ...
+        every_n_epochs: Of validation; the last epoch of another rhythm is then missing.
+        policy: Which rows are kept; all when left out.
+    """
+
+    def __init__(
+        self, classes: Sequence[str] | None = None, every_n_epochs: int = 1, policy: Policy | None = None
+    ) -> None:
+        self._classes = list(classes) if classes else None
+        self._every_n_epochs = every_n_epochs
+        self._policy = policy
+        self._run: Run | None = None
+        self._tables: OpenTables | None = None
+        self._is_off = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the run, on every rank."""
+        runs = runs_of(trainer) if trainer.is_global_zero else []
+        place = share_place(trainer, runs)
+        self._run = runs[0] if runs else None
+        if self._run is None and place is not None and place.is_here:
+            self._tables = OpenTables(RunFolder(Path(place.folder)), f"rank-{trainer.global_rank:04d}")
+        self._is_off = self._run is None and self._tables is None
+        if self._is_off:
+            log.warning("No predictions are kept: they need a DovetailLogger, and on one machine.")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close what other ranks have; the run closes its own."""
+        if self._tables is not None:
+            self._tables.close()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch of `val`."""
+        if not trainer.sanity_checking and trainer.current_epoch % self._every_n_epochs == 0:
+            self._keep("val", trainer, trainer.val_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch of `test`."""
+        self._keep("test", trainer, trainer.test_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A batch of `predict`."""
+        self._keep("predict", trainer, trainer.predict_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+
+    def _keep(
+        self, name: str, trainer: Trainer, loaders: Any, outputs: Any, batch: Any, place: tuple[int, int]
+    ) -> None:
+        if self._is_off:
+            return
+        batch_idx, dataloader_idx = place
+        try:
+            said = columns_of(outputs)
+            if said is None:
+                self._is_off = True
+                log.warning("No predictions are kept: %s_step returns none. See PredictionTables.", name)
+                return
+            columns = {**inputs_of(batch), **said}
+            count = len(next(iter(said.values())))
+            keep = _unpadded(loaders, trainer, batch_idx, dataloader_idx, count)
+            if keep is not None:
+                columns = {key: _taken(values, keep) for key, values in columns.items()}
+            told = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            self._table(name if not dataloader_idx else f"{name}-{dataloader_idx}").append({**columns, **told})
+        except (DovetailError, OSError, ValueError, TypeError, RuntimeError) as error:
+            self._is_off = True
+            log.warning("No more predictions are kept. %s", error)
+
+    def _table(self, name: str) -> TableWriter:
+        kinds: dict[str, Any] = {}
+        if self._classes:
+            kinds = dict.fromkeys(("label", "prediction"), Class(self._classes))
+            kinds["probabilities"] = Probabilities(self._classes)
+        if self._run is not None:
+            return self._run.table(name, kinds, self._policy)
+        assert self._tables is not None
+        return self._tables.get(name, kinds, self._policy)
+
+
+def columns_of(outputs: Any) -> dict[str, Any] | None:
+    """The columns that a step's result holds; None where it holds none, as a loss alone."""
+    if isinstance(outputs, Tensor):
+        return _with_prediction({"scores": outputs}) if outputs.ndim == 2 else None
+    if not isinstance(outputs, Mapping):
+        return None
+    found = {name: value for name, value in _named(outputs, _NAMES).items() if not _is_scalar(value)}
+    if not found.keys() & {"prediction", "probabilities", "scores"}:
+        return None
+    return _with_prediction(found)
+
+
+def inputs_of(batch: Any) -> dict[str, Any]:
+    """Id, input and label of a batch, as far as they can be told."""
+    if isinstance(batch, Mapping):
+        found = {
+            name: value for name, value in _named(batch, _NAMES).items() if name in ("id", "image", "text", "label")
+        }
+    elif isinstance(batch, (list, tuple)) and batch:
+        found = dict(zip(("image", "label"), batch, strict=False))
+    else:
+        found = {"image": batch}
+    content = found.get("image", found.get("text"))
+    if "id" not in found and content is not None:
+        found["id"] = content_ids(content)
+    image = found.get("image")
+    if isinstance(image, Tensor) and image.ndim not in _IMAGE_RANKS:
+        del found["image"]  # features, which nobody can look at
+    if isinstance(image, (list, tuple)) and image and isinstance(image[0], str):
+        found["text"] = found.pop("image")
+    return found
+
+
+def content_ids(content: Any) -> list[str]:
+    """A name for each example by its content: 16 hex digits of BLAKE2b over a tensor's bytes, or a text."""
+    if isinstance(content, Tensor):
+        rows = content.detach().cpu().contiguous()
+        if rows.dtype == torch.bfloat16:
+            rows = rows.float()
+        parts = [row.tobytes() for row in rows.numpy()]
+    else:
+        parts = [str(one).encode("utf-8", "surrogatepass") for one in content]
+    return [hashlib.blake2b(part, digest_size=8).hexdigest() for part in parts]
+
+
+def _with_prediction(found: dict[str, Any]) -> dict[str, Any]:
+    """Probabilities and prediction from scores, where they were not given."""
+    scores = found.pop("scores", None)
+    if scores is not None and "probabilities" not in found:
+        found["probabilities"] = scores.detach().float().softmax(dim=-1)
+    if "prediction" not in found and "probabilities" in found:
+        found["prediction"] = torch.as_tensor(found["probabilities"]).argmax(dim=-1)
+    return found
+
+
+def _named(values: Mapping[Any, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Under the tables' own names; what they do not know keeps its own."""
+    known = {given: name for name, candidates in names.items() for given in candidates}
+    return {known.get(str(key), str(key)): value for key, value in values.items()}
+
+
+def _is_scalar(value: Any) -> bool:
+    return getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__")
+
+
+def _unpadded(loaders: Any, trainer: Trainer, batch_idx: int, dataloader_idx: int, count: int) -> list[int] | None:
+    """Which rows are no padding: a DistributedSampler repeats examples so that each rank has as many; None for all."""
+    loader = loaders[dataloader_idx] if isinstance(loaders, (list, tuple)) else loaders
+    sampler, batch_size = getattr(loader, "sampler", None), getattr(loader, "batch_size", None)
+    if not isinstance(sampler, DistributedSampler) or sampler.drop_last or batch_size is None:
+        return None
+    total, ranks = len(sampler.dataset), sampler.num_replicas  # type: ignore[arg-type]
+    first = batch_idx * batch_size
+    kept = [row for row in range(count) if (first + row) * ranks + sampler.rank < total]
+    return kept if len(kept) < count else None
+
+
+def _taken(values: Any, rows: Sequence[int]) -> Any:
+    return values[list(rows)] if isinstance(values, Tensor) else [values[row] for row in rows]

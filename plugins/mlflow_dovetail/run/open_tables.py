@@ -1,0 +1,68 @@
+"""The prediction tables of a run that is open here: one writer a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlflow_dovetail import names
+from mlflow_dovetail.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlflow_dovetail.prediction_tables import Policy, TableWriter
+
+# MLflow keeps the list of a run's tables in one tag; what does not fit in it is among the artifacts all the same.
+_LISTED_BYTES = names.MAX_TAG_LENGTH - 500
+
+
+class OpenTables:
+    """Makes the writers, and closes them with the run.
+
+    Args:
+        folder: Of the run.
+        writer: Which of several processes of the run writes.
+    """
+
+    def __init__(self, folder: RunFolder, writer: str) -> None:
+        self._folder = folder
+        self._writer = writer
+        self._open: dict[str, TableWriter] = {}
+
+    def get(self, name: str, columns: Mapping[str, Any] | None, policy: Policy | None) -> TableWriter:
+        """The writer of a table; what it holds and keeps is said at the first call.
+
+        Raises:
+            DovetailError: A column's kind or the policy is none that there is.
+            OSError: The folder cannot be written.
+        """
+        from mlflow_dovetail.prediction_tables import All, TableWriter
+
+        if name not in self._open:
+            self._open[name] = TableWriter(
+                self._folder.tables, name, columns=columns, policy=policy or All(), writer=self._writer
+            )
+        return self._open[name]
+
+    def close(self) -> None:
+        """Append no more."""
+        for writer in self._open.values():
+            writer.close()
+
+
+def with_table(listed: str, name: str) -> str:
+    """MLflow's list of a run's tables with one more, where there is room: its page shows those that are in it.
+
+    Args:
+        listed: The tag `mlflow.loggedArtifacts`, JSON.
+        name: Of the table's folder among the artifacts.
+    """
+    entry = {"path": f"{names.ARTIFACT_PREDICTIONS}/{name}/{names.PREDICTIONS_LIST}", "type": "table"}
+    try:
+        known = json.loads(listed)
+    except ValueError:
+        return listed  # somebody else's words
+    if not isinstance(known, list) or entry in known:
+        return listed
+    longer = json.dumps([*known, entry])
+    return longer if len(longer) <= _LISTED_BYTES else listed
