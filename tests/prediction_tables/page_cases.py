@@ -153,6 +153,31 @@ def many_classes(classes: int, count: int) -> Case:
     return make(kinds, rows, [f"species {i:04d}" for i in range(classes)])
 
 
+def many_rows(rows: int, epochs: int = 1) -> Case:
+    """A classification in columns, since a list of tuples of that length takes seconds."""
+    random = np.random.default_rng(4)
+    label, prediction = random.integers(0, 5, (2, rows))
+    shares = random.dirichlet(np.ones(5), rows).astype(np.float32)
+    columns = {
+        "id": [f"e{i}" for i in range(rows)],
+        "label": label,
+        "prediction": prediction,
+        "probabilities": pa.FixedSizeListArray.from_arrays(shares.ravel(), 5).cast(pa.list_(pa.float32())),
+        "loss": random.random(rows),
+        "epoch": np.arange(rows) * epochs // rows,
+    }
+    kinds = {
+        "id": "id",
+        "label": "class",
+        "prediction": "class",
+        "probabilities": "probabilities",
+        "loss": "number",
+        "epoch": "number",
+    }
+    _, manifest, _ = make(kinds, [])
+    return pa.table(columns), manifest, {}
+
+
 def regression(count: int = 600) -> Case:
     random = np.random.default_rng(3)
     label = random.normal(40, 25, count)

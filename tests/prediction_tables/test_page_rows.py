@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import page_cases as cases
-import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -25,24 +25,6 @@ def outcomes(case: cases.Case):
 
 def payload(page: bytes) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page.decode()).group(1))
-
-
-def many_rows(rows: int, epochs: int = 1) -> cases.Case:
-    """A classification in columns, since a list of tuples of that length takes seconds."""
-    random = np.random.default_rng(4)
-    label, prediction = random.integers(0, 5, (2, rows))
-    shares = random.dirichlet(np.ones(5), rows).astype(np.float32)
-    columns = {
-        "id": [f"e{i}" for i in range(rows)],
-        "label": label,
-        "prediction": prediction,
-        "probabilities": pa.FixedSizeListArray.from_arrays(shares.ravel(), 5).cast(pa.list_(pa.float32())),
-        "loss": random.random(rows),
-        "epoch": np.arange(rows) * epochs // rows,
-    }
-    kinds = {"id": "id", **PAIR, "probabilities": "probabilities", "loss": "number", "epoch": "number"}
-    _, manifest, _ = cases.make(kinds, [])
-    return pa.table(columns), manifest, {}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +59,7 @@ def test_confidence_is_what_the_model_gave_to_its_prediction():
 def test_figures_are_those_of_scikit_learn():
     case = cases.digits(2)
     scores = score_classes(outcomes(case))
-    last = case[0].filter(pa.compute.equal(case[0]["epoch"], 1))
+    last = case[0].filter(pc.equal(case[0]["epoch"], 1))
     label, prediction = (last[name].to_numpy() for name in PAIR)
     np.testing.assert_array_equal(scores.confusion.counts, confusion_matrix(label, prediction))
     precision, recall, _, support = precision_recall_fscore_support(label, prediction)
@@ -143,7 +125,7 @@ def test_without_probabilities_the_order_is_what_can_be_had(kinds, rows, order, 
 
 
 def test_a_page_of_few_rows_has_all_epochs_and_begins_with_the_last():
-    read = outcomes(many_rows(4000, epochs=4))
+    read = outcomes(cases.many_rows(4000, epochs=4))
     choice = choose(read)
     assert sorted(choice.rows) == list(range(4000))
     assert set(read.epoch[choice.rows[:1000]]) == {3}
@@ -154,7 +136,7 @@ def test_a_page_of_few_rows_has_all_epochs_and_begins_with_the_last():
 
 
 def test_a_page_of_many_rows_has_the_last_epoch():
-    choice = choose(outcomes(many_rows(9000, epochs=3)))
+    choice = choose(outcomes(cases.many_rows(9000, epochs=3)))
     assert sorted(choice.rows) == list(range(6000, 9000))
     assert choice.rule == (
         "The page holds all 3,000 rows of epoch 2, the last. The 6,000 rows of earlier epochs are not in it."
@@ -162,7 +144,7 @@ def test_a_page_of_many_rows_has_the_last_epoch():
 
 
 def test_of_an_epoch_too_large_it_has_the_worst_and_an_even_sample():
-    case = many_rows(40_000, epochs=2)
+    case = cases.many_rows(40_000, epochs=2)
     read = outcomes(case)
     choice = choose(read)
     last = np.arange(20_000, 40_000)
@@ -246,6 +228,6 @@ def test_what_was_left_out_while_logging_is_said():
 
 
 def test_a_million_rows_take_seconds():
-    read = outcomes(many_rows(1_000_000))
+    read = outcomes(cases.many_rows(1_000_000))
     assert len(choose(read).rows) == 5000
     assert score_classes(read).confusion.counts.sum() == 1_000_000
