@@ -38,7 +38,7 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
     """
     table = read_table(folder)
     page = render_page(
-        table, manifest, lambda digests: read_media(folder, digests), title=f"Predictions: {manifest.table}", run=run
+        table, manifest, lambda digests: read_media(folder, digests), title=manifest.table, run=run
     )
     write_whole(folder / PAGE, page)
     rows, _ = worst_first(table, manifest, LISTED_ROWS)

@@ -25,6 +25,8 @@ log = logging.getLogger("mlflow_dovetail")
 WAIT_SECONDS = 10.0
 # The recorder looks each quarter of a second whether the run is over.
 LAST_SAMPLE_SECONDS = 2.0
+# Views of large tables take longer: the recorder goes on with them.
+TABLES_SECONDS = 5.0
 
 
 class Delivery:
@@ -116,7 +118,8 @@ class Delivery:
 
     def _finish_tables(self, deadline: float) -> None:
         """When all is over the recorder makes the prediction tables ready; where there is none, it is done here."""
-        while is_all_over(self._folder) and unfinished(self._folder) and time.monotonic() < deadline:
+        until = min(deadline, time.monotonic() + TABLES_SECONDS)
+        while is_all_over(self._folder) and unfinished(self._folder) and time.monotonic() < until:
             if can_spawn() and is_recorded(self._folder):
                 time.sleep(0.05)
                 continue

@@ -82,6 +82,7 @@ class Callbacks:
     monitor: str = MISSING
     mode: str = MISSING
     early_stopping_patience: int | None = None  # validations without a better value; null: train to the end
+    predictions: bool = MISSING
 
 
 @dataclass

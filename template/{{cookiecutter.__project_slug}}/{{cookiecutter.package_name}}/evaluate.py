@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.lightning import DovetailLogger
+from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
 
 from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
 from {{ cookiecutter.package_name }}.model import DigitClassifier
@@ -44,7 +44,10 @@ def evaluate(run_dir: Path) -> None:
     except DovetailError as error:  # a colleague's clone has the results, and not the store with the run
         logger = False
         print(f"The results are written to evaluation.json and not added to the run. {error}", file=sys.stderr)
-    trainer = pl.Trainer(logger=logger, devices=1, default_root_dir=run_dir, enable_model_summary=False)
+    callbacks = [PredictionTables()] if logger else []
+    trainer = pl.Trainer(
+        logger=logger, callbacks=callbacks, devices=1, default_root_dir=run_dir, enable_model_summary=False
+    )
     (metrics,) = trainer.test(model, datamodule=data)
     (run_dir / "evaluation.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -75,21 +75,23 @@ class DigitClassifier(pl.LightningModule):
         self.log("train/loss", loss)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """`val/loss` and `val/acc`."""
-        self._evaluate("val", batch)
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Tensor]:
+        """`val/loss` and `val/acc`; what it returns is the run's prediction table."""
+        return self._evaluate("val", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Tensor]:
         """`test/loss` and `test/acc`."""
-        self._evaluate("test", batch)
+        return self._evaluate("test", batch)
 
-    def _evaluate(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
+    def _evaluate(self, stage: str, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         images, labels = batch
         scores = self(images)
         accuracy = self.accuracy[f"{stage}_acc"]
         accuracy(scores, labels)
-        self.log(f"{stage}/loss", self.loss(scores, labels), on_epoch=True, on_step=False)
+        losses = nn.functional.cross_entropy(scores, labels, reduction="none")
+        self.log(f"{stage}/loss", losses.mean(), on_epoch=True, on_step=False)
         self.log(f"{stage}/acc", accuracy, on_epoch=True, on_step=False, prog_bar=True)
+        return {"scores": scores, "loss": losses}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""

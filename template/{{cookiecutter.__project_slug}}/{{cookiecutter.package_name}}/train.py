@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.lightning import DovetailLogger
+from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -87,9 +87,12 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
 
 def callbacks(cfg: DictConfig) -> list[Callback]:
     """The optional callbacks that the configuration turns on."""
-    if cfg.early_stopping_patience is None:
-        return []
-    return [EarlyStopping(monitor=cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping_patience)]
+    chosen: list[Callback] = []
+    if cfg.predictions:
+        chosen.append(PredictionTables())
+    if cfg.early_stopping_patience is not None:
+        chosen.append(EarlyStopping(monitor=cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping_patience))
+    return chosen
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
