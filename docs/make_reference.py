@@ -66,8 +66,10 @@ def system_metrics() -> str:
         "Training, with Lightning": ((key, f"{meaning}, {unit}") for key, (unit, meaning) in speed.FIELDS.items()),
         "Totals, at the end of a run": system_watch.AT_THE_END.items(),
     }
-    parts = ["# System metrics\n\nAll begin with `system/`; another machine of the run is `system/<machine>/`. "
-             "What a device or a system does not tell is absent. `<key>_max` is the maximum of a window.\n"]  # fmt: skip
+    parts = [
+        "# System metrics\n\nAll begin with `system/`; another machine of the run is `system/<machine>/`. "
+        "What a device or a system does not tell is absent. `<key>_max` is the maximum of a window.\n"
+    ]
     for heading, rows in sections.items():
         parts.append(f"## {heading}\n\n| metric | |\n|---|---|")
         parts.append("\n".join(f"| `{key}` | {meaning[0].lower()}{meaning[1:]} |" for key, meaning in rows) + "\n")

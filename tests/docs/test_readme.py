@@ -23,6 +23,7 @@ SHOW = [
     "dovetail restore RUN ../again",
     "dovetail runs REV",
     "dovetail revs RUN",
+    "dovetail predictions show RUN",
     "dovetail sync",
 ]
 
@@ -68,7 +69,9 @@ def test_the_other_commands_run_as_they_stand(clone, shell, tmp_path, own_progra
     shell([make_environment, [link], *others], tmp_path, PATH=own_programs, OUTER=outer)
     assert (tmp_path / "digits-classifier" / "dvc.yaml").exists()
     (tmp_path / "work").mkdir()
-    train = "import mlflow_dovetail as dt\nwith dt.start_run() as run:\n    run.log_param('lr', 1)\nprint(run.run_id)\n"
+    rows = "{'id': ['a'], 'label': ['cat'], 'prediction': ['dog']}"
+    logged = f"    run.log_param('lr', 1)\n    run.table('val').append({rows})\n"
+    train = f"import mlflow_dovetail as dt\nwith dt.start_run() as run:\n{logged}print(run.run_id)\n"
     (tmp_path / "work" / "train.py").write_text(train)
     commit = "git -c user.name=Ada -c user.email=ada@example.invalid commit -qm first"
     show = [line.replace("RUN", "$RUN").replace("REV", "HEAD") for line in SHOW]

@@ -37,9 +37,7 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
         DovetailError: A file of the table is missing or damaged.
     """
     table = read_table(folder)
-    page = render_page(
-        table, manifest, lambda digests: read_media(folder, digests), title=manifest.table, run=run
-    )
+    page = render_page(table, manifest, lambda digests: read_media(folder, digests), title=manifest.table, run=run)
     write_whole(folder / PAGE, page)
     rows, _ = worst_first(table, manifest, LISTED_ROWS)
     images = _write_images(folder, rows, manifest)
