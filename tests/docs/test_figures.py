@@ -16,7 +16,7 @@ SMALLEST = {
     "bake": ["1"],
     "code_capture": ["--files", "100", "--rounds", "1"],
     "import_time": ["--runs", "1"],
-    "link": ["--sizes", "20,5", "--rounds", "1"],
+    "link": ["--sizes", "20,5", "--rounds", "1", "--seconds", "0"],
     "log_metrics": [
         *("--peers", "dovetail-sqlite", "wandb", "--metrics", "10", "--steps", "20"),
         *("--repetitions", "1", "--drain-points", "1000"),

@@ -41,7 +41,7 @@ def read_hardware(store: RunStore, run: Run) -> list[tuple[str, str]]:
     values = {key.removeprefix(prefix): each for key, each in values.items() if key.startswith(prefix)}
     rows = list(_told("host use", values, _OF_THE_HOST))
     known = _devices(run)
-    for gpu in sorted({match[0] for key in values if (match := _GPU.match(key))}):
+    for gpu in sorted({match[0] for key in values if (match := _GPU.match(key))}, key=_numbers):
         own = {key.removeprefix(f"{gpu}_"): each for key, each in values.items() if key.startswith(f"{gpu}_")}
         rows += _told(f"{gpu.replace('_', ' ')} {known.get(gpu, '')}".rstrip(), own, _OF_A_GPU)
     advice = run.tags.get(names.TAG_ADVICE)
@@ -63,7 +63,18 @@ def _read_summary(store: RunStore, run: Run) -> Values:
             found = json.loads(file.read_text("utf-8"))["metrics"]
         except (DovetailError, OSError, ValueError, KeyError, TypeError):
             return {}
-    return found if isinstance(found, dict) else {}
+    # Others write to a store too.
+    stats = found.items() if isinstance(found, dict) else ()
+    return {key: numbers for key, stat in stats if (numbers := _numbers_of(stat))}
+
+
+def _numbers_of(stat: object) -> dict[str, float]:
+    found = stat.items() if isinstance(stat, dict) else ()
+    return {str(name): value for name, value in found if isinstance(value, (int, float))}
+
+
+def _numbers(gpu: str) -> list[int]:
+    return [int(part) for part in gpu.split("_") if part.isdigit()]
 
 
 def _devices(run: Run) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_dovetail.cli.page import Section, render_page, table, wants_colour
+from mlflow_dovetail.cli.page import Section, render_page, safe, table, wants_colour
 
 if TYPE_CHECKING:
     from mlflow_dovetail.prediction_tables import Comparison
@@ -63,14 +64,23 @@ def _show(found: FoundTable, most: int, *, as_json: bool) -> None:
     from mlflow_dovetail.prediction_tables import worst_first
 
     if as_json:
-        rows = found.rows().to_pylist()
-        print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": rows}, default=str))
+        rows = [_finite(row) for row in found.rows().to_pylist()]
+        print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": rows}, allow_nan=False))
         return
     chosen, order = worst_first(found.rows(), found.manifest, most)
     shown = [one for one in found.manifest.columns if one.kind not in ("image", "probabilities", "json")]
     names = [one.name for one in shown]
-    print(f"{found.run.name}, {found.manifest.table}: {found.manifest.rows:,} rows. {order}:\n")
+    print(f"{safe(found.run.name)}, {safe(found.manifest.table)}: {found.manifest.rows:,} rows. {order}:\n")
     print(table(names, [[_cell(row[name], found, name) for name in names] for row in chosen.to_pylist()]))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON may hold
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any, found: FoundTable, name: str) -> str:  # noqa: ANN401 - what a column holds
@@ -90,7 +100,7 @@ def _diff(found: list[FoundTable], arguments: argparse.Namespace) -> None:
         _write_page(compared, names, found, arguments.html)
     if arguments.json:
         runs = {"run_a": a.run.run_id, "run_b": b.run.run_id}
-        print(json.dumps({**runs, **as_json(compared)}, indent=2, ensure_ascii=False))
+        print(json.dumps({**runs, **_finite(as_json(compared))}, indent=2, allow_nan=False))
         return
     sections = [Section(heading, rows) for heading, rows in as_text(compared, names)]
     print(render_page(f"{names[0]} and {names[1]}, {a.manifest.table}", sections, colour=wants_colour()))

@@ -95,9 +95,15 @@ def told(progress: Progress) -> dict[str, str]:
     tables: list[tuple[str, Mapping[str, object]]] = [
         (names.TAG_RENAMED, renamed),
         (names.TAG_NONFINITE, progress.nonfinite),
-        (names.TAG_BEST, {key: {"value": one.value, "step": one.step} for key, one in _told_best(progress).items()}),
+        (names.TAG_BEST, _best_of(progress)),
     ]
     return tags | {tag: bounded_json(values) for tag, values in tables if values}
+
+
+def _best_of(progress: Progress) -> dict[str, object]:
+    """None of a folder without a training: who trains tells it."""
+    best = _told_best(progress) if progress.trainings else {}
+    return {key: {"value": one.value, "step": one.step} for key, one in best.items()}
 
 
 def _metrics(entry: Metrics, attempt: Attempt | None, progress: Progress, outgoing: Outgoing) -> None:

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.lightning.logger import DovetailLogger
-from mlflow_dovetail.lightning.places import runs_of, share_place
+from mlflow_dovetail.lightning.places import Places, runs_of
 from mlflow_dovetail.lightning.speed import SpeedMeter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.endings import SIGTERM_EXIT_CODE
@@ -38,8 +38,13 @@ class DovetailCallback(Callback):
     def __init__(self) -> None:
         self._runs: list[Run] = []
         self._measured: list[Run] = []
+        self._places = Places("speed")
         self._meter: SpeedMeter | None = None
         self._watch: HostWatch | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy in another process, which records nothing of its own."""
+        return {**self.__dict__, "_runs": [], "_measured": [], "_meter": None, "_watch": None}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the runs."""
@@ -113,14 +118,14 @@ class DovetailCallback(Callback):
                 try:
                     uri = store.resolve_uri(logger._tracking_uri)
                     self._runs.append(Run(open_known(uri, str(logger.run_id), "create")))
-                except DovetailError as error:
+                except (DovetailError, OSError) as error:
                     log.warning("This run is logged by Lightning alone. %s", error)
 
     def _measure(self, trainer: Trainer) -> None:
-        """Every rank is told where the run is, so every rank comes by here, whatever rank 0 has to tell."""
+        """Every rank for itself, in the run of rank 0."""
         if trainer.is_global_zero:
             self._measured = [*self._runs, *runs_of(trainer)]
-        place = share_place(trainer, self._measured)
+        place = self._places.share(trainer, self._measured)
         if place is None:
             return
         folder = RunFolder(Path(place.folder))
@@ -128,6 +133,8 @@ class DovetailCallback(Callback):
             self._watch = HostWatch.begin(place) if trainer.local_rank == 0 else None
             folder = HostWatch.folder_of(place)
         speeds = SpeedLog(folder, place.start_time_ms)
+        if trainer.local_rank == 0:
+            speeds.begin()
         self._meter = SpeedMeter(speeds.keep, lambda values: self._log(speeds, values))
 
     def _log(self, speeds: SpeedLog, values: Mapping[str, float]) -> None:

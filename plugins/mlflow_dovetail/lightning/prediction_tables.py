@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.lightning.places import runs_of, share_place
+from mlflow_dovetail import names
+from mlflow_dovetail.lightning.places import Places, runs_of
 from mlflow_dovetail.prediction_tables import Class, Policy, Probabilities, TableWriter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.open_tables import OpenTables
@@ -60,14 +60,19 @@ class PredictionTables(Callback):
         self._classes = list(classes) if classes else None
         self._every_n_epochs = every_n_epochs
         self._policy = policy
+        self._places = Places("tables")
         self._run: Run | None = None
         self._tables: OpenTables | None = None
         self._is_off = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy in another process, which keeps nothing."""
+        return {**self.__dict__, "_run": None, "_tables": None, "_is_off": True}
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run, on every rank."""
         runs = runs_of(trainer) if trainer.is_global_zero else []
-        place = share_place(trainer, runs)
+        place = self._places.share(trainer, runs)
         self._run = runs[0] if runs else None
         if self._run is None and place is not None and place.is_here:
             self._tables = OpenTables(RunFolder(Path(place.folder)), f"rank-{trainer.global_rank:04d}")
@@ -90,8 +95,10 @@ class PredictionTables(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """A batch of `val`."""
-        if not trainer.sanity_checking and trainer.current_epoch % self._every_n_epochs == 0:
-            self._keep("val", trainer, trainer.val_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+        # As Lightning counts `check_val_every_n_epoch`; outside a fit there is no rhythm.
+        is_due = trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        if is_due and not trainer.sanity_checking:
+            self._keep("val", trainer, outputs, batch, (batch_idx, dataloader_idx))
 
     def on_test_batch_end(
         self,
@@ -103,7 +110,7 @@ class PredictionTables(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """A batch of `test`."""
-        self._keep("test", trainer, trainer.test_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+        self._keep("test", trainer, outputs, batch, (batch_idx, dataloader_idx))
 
     def on_predict_batch_end(
         self,
@@ -115,11 +122,9 @@ class PredictionTables(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """A batch of `predict`."""
-        self._keep("predict", trainer, trainer.predict_dataloaders, outputs, batch, (batch_idx, dataloader_idx))
+        self._keep("predict", trainer, outputs, batch, (batch_idx, dataloader_idx))
 
-    def _keep(
-        self, name: str, trainer: Trainer, loaders: Any, outputs: Any, batch: Any, place: tuple[int, int]
-    ) -> None:
+    def _keep(self, name: str, trainer: Trainer, outputs: Any, batch: Any, place: tuple[int, int]) -> None:
         if self._is_off:
             return
         batch_idx, dataloader_idx = place
@@ -131,20 +136,27 @@ class PredictionTables(Callback):
                 return
             columns = {**inputs_of(batch), **said}
             count = len(next(iter(said.values())))
-            keep = _unpadded(loaders, trainer, batch_idx, dataloader_idx, count)
+            keep = _unpadded(trainer, batch_idx, dataloader_idx, count)
             if keep is not None:
                 columns = {key: _taken(values, keep) for key, values in columns.items()}
             told = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            self._table(name if not dataloader_idx else f"{name}-{dataloader_idx}").append({**columns, **told})
-        except (DovetailError, OSError, ValueError, TypeError, RuntimeError) as error:
+            table = self._table(name if not dataloader_idx else f"{name}-{dataloader_idx}", columns)
+            table.append({**columns, **told})
+        except Exception as error:  # of a user's batch or module: the training goes on
             self._is_off = True
-            log.warning("No more predictions are kept. %s", error)
+            if os.environ.get(names.ENV_STRICT) == "1":
+                raise
+            log.warning("No more predictions are kept. %s: %s", type(error).__name__, error)
+            if self._run is not None:
+                cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                self._run.set_tags({f"{names.TAG_STATUS_PREFIX}predictions": f"degraded: {cause}"})
 
-    def _table(self, name: str) -> TableWriter:
+    def _table(self, name: str, columns: Mapping[str, Any]) -> TableWriter:
         kinds: dict[str, Any] = {}
         if self._classes:
-            kinds = dict.fromkeys(("label", "prediction"), Class(self._classes))
-            kinds["probabilities"] = Probabilities(self._classes)
+            label, probabilities = Class(self._classes), Probabilities(self._classes)
+            said = {"label": label, "prediction": label, "probabilities": probabilities}
+            kinds = {column: kind for column, kind in said.items() if column in columns}
         if self._run is not None:
             return self._run.table(name, kinds, self._policy)
         assert self._tables is not None
@@ -154,7 +166,9 @@ class PredictionTables(Callback):
 def columns_of(outputs: Any) -> dict[str, Any] | None:
     """The columns that a step's result holds; None where it holds none, as a loss alone."""
     if isinstance(outputs, Tensor):
-        return _with_prediction({"scores": outputs}) if outputs.ndim == 2 else None
+        if outputs.ndim == 2 and outputs.shape[1] > 1:
+            return _with_prediction({"scores": outputs})
+        return {"prediction": outputs.flatten()} if outputs.ndim in (1, 2) else None
     if not isinstance(outputs, Mapping):
         return None
     found = {name: value for name, value in _named(outputs, _NAMES).items() if not _is_scalar(value)}
@@ -185,24 +199,41 @@ def inputs_of(batch: Any) -> dict[str, Any]:
 
 
 def content_ids(content: Any) -> list[str]:
-    """A name for each example by its content: 16 hex digits of BLAKE2b over a tensor's bytes, or a text."""
+    """A name for each example by its content: 16 hex digits of BLAKE2b over a tensor's values, or over a text.
+
+    Floats count as 32 bits. The values are those of the batch: another normalisation makes other names.
+
+    Raises:
+        ValueError: It is neither a tensor nor a list of texts.
+    """
     if isinstance(content, Tensor):
         rows = content.detach().cpu().contiguous()
-        if rows.dtype == torch.bfloat16:
-            rows = rows.float()
-        parts = [row.tobytes() for row in rows.numpy()]
+        parts = [row.tobytes() for row in (rows.float() if rows.is_floating_point() else rows).numpy()]
+    elif isinstance(content, (list, tuple)) and all(isinstance(one, str) for one in content):
+        parts = [one.encode("utf-8", "surrogatepass") for one in content]
     else:
-        parts = [str(one).encode("utf-8", "surrogatepass") for one in content]
+        raise ValueError(f"examples of {type(content).__name__} have no name of their own; give the batch an 'id'")
     return [hashlib.blake2b(part, digest_size=8).hexdigest() for part in parts]
 
 
 def _with_prediction(found: dict[str, Any]) -> dict[str, Any]:
-    """Probabilities and prediction from scores, where they were not given."""
-    scores = found.pop("scores", None)
-    if scores is not None and "probabilities" not in found:
-        found["probabilities"] = scores.detach().float().softmax(dim=-1)
-    if "prediction" not in found and "probabilities" in found:
-        found["prediction"] = torch.as_tensor(found["probabilities"]).argmax(dim=-1)
+    """Probabilities and prediction from scores (n, classes), where they were not given.
+
+    Raises:
+        ValueError: A column has more than a number, or a row of numbers, an example: masks, or a value a token.
+    """
+    for name, value in found.items():
+        if name != "image" and getattr(value, "ndim", 1) > 2:
+            raise ValueError(
+                f"{name!r} has the shape {tuple(value.shape)}; a table has one value, or one row, an example"
+            )
+    scores = found.get("scores")
+    if isinstance(scores, Tensor) and scores.ndim == 2 and scores.shape[1] > 1:
+        del found["scores"]
+        found.setdefault("probabilities", scores.detach().float().softmax(dim=-1))
+    probabilities = found.get("probabilities")
+    if "prediction" not in found and isinstance(probabilities, Tensor) and probabilities.ndim == 2:
+        found["prediction"] = probabilities.argmax(dim=-1)
     return found
 
 
@@ -216,10 +247,13 @@ def _is_scalar(value: Any) -> bool:
     return getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__")
 
 
-def _unpadded(loaders: Any, trainer: Trainer, batch_idx: int, dataloader_idx: int, count: int) -> list[int] | None:
+def _unpadded(trainer: Trainer, batch_idx: int, dataloader_idx: int, count: int) -> list[int] | None:
     """Which rows are no padding: a DistributedSampler repeats examples so that each rank has as many; None for all."""
-    loader = loaders[dataloader_idx] if isinstance(loaders, (list, tuple)) else loaders
-    sampler, batch_size = getattr(loader, "sampler", None), getattr(loader, "batch_size", None)
+    if trainer.world_size == 1:
+        return None
+    loop: Any = trainer._active_loop  # `val_dataloaders` are those of the fit, also in a `validate` after it
+    loader = loop._combined_loader.flattened[dataloader_idx]
+    sampler, batch_size = getattr(loader, "sampler", None), getattr(loader.batch_sampler, "batch_size", None)
     if not isinstance(sampler, DistributedSampler) or sampler.drop_last or batch_size is None:
         return None
     total, ranks = len(sampler.dataset), sampler.num_replicas  # type: ignore[arg-type]

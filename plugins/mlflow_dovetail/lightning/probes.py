@@ -59,7 +59,13 @@ class ProfilerProbe:
         return self._profile(action_name)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "given" or name.startswith("__"):  # while it is copied there is none yet
+            raise AttributeError(name)
         return getattr(self.given, name)
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        """A copy of the Trainer, as a worker process of its own has it, has the Trainer's own profiler."""
+        return _itself, (self.given,)
 
 
 class TimedLoggers(list[Logger]):
@@ -77,12 +83,19 @@ class TimedLoggers(list[Logger]):
         super().__init__(loggers)
         self._spent = spent
 
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        return list, (list(super().__iter__()),)
+
     def __iter__(self) -> Iterator[Logger]:
         began = perf_counter()
         try:
             yield from super().__iter__()
         finally:
             self._spent(perf_counter() - began)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def batch_samples(batch: Any) -> int | None:

@@ -226,7 +226,7 @@ def window_values(spent: Spent, replicas: int, *, is_data_known: bool) -> dict[s
         is_data_known: Whether Lightning tells when it waits for a batch.
     """
     values = {"training_validation_percentage": 100 * spent.validation / spent.wall}
-    if not spent.steps:
+    if not spent.steps or spent.training <= 0:
         return values
     values["training_step_seconds"] = spent.training / spent.steps
     values["training_logging_seconds"] = spent.logging / spent.steps

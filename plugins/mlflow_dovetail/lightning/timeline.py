@@ -53,7 +53,8 @@ class Timeline:
         self._waits_since = perf_counter()
 
     def wait_begins(self) -> None:
-        """The next batch is asked for."""
+        """The next batch is asked for. A validation that has no batches begins and does not end."""
+        self.validation_ends()
         if self._waits_since is None:
             self._waits_since = perf_counter()
 

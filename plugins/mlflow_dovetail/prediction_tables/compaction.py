@@ -19,6 +19,7 @@ from mlflow_dovetail.prediction_tables.settling import Settled, settled
 from mlflow_dovetail.prediction_tables.streams import (
     TableRecord,
     first_second,
+    is_written_to,
     read_columns,
     read_table_record,
     streams,
@@ -82,7 +83,8 @@ class _Compaction:
             (self._source / name).unlink(missing_ok=True)
         if not self._is_due():
             return self._before
-        files = self._raw_files()
+        # Before they are read: whoever writes on has their rows read at the next call.
+        files = tuple(name for name in self._raw_files() if not is_written_to(self._source / name))
         self._shards.clean()
         self._packs.clean()
         for path in (*self._target.glob(".manifest.json.*"), *self._source.glob(".over.json.*")):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
-from scipy import stats
 
 from mlflow_dovetail.prediction_tables.answers import Answers, Mask, Values
 
@@ -42,6 +41,8 @@ def judge_classes(answers: Answers, confidence_a: Values, confidence_b: Values) 
     Source:
         McNemar, Psychometrika 12 (1947), in its exact form: a binomial test of the examples that only one has right.
     """
+    from scipy import stats  # 0.8 s, which no training is to wait for
+
     right_a = _equal(answers.predictions_a, answers.labels)
     right_b = _equal(answers.predictions_b, answers.labels)
     other = ~_equal(answers.predictions_a, answers.predictions_b)
@@ -65,6 +66,8 @@ def judge_numbers(answers: Answers) -> Verdict:
     Source:
         Wilcoxon, Biometrics Bulletin 1 (1945); ties and exact values as `scipy.stats.wilcoxon` has them.
     """
+    from scipy import stats
+
     labels = answers.labels.to_numpy()
     error_a = np.abs(answers.predictions_a.to_numpy() - labels)
     error_b = np.abs(answers.predictions_b.to_numpy() - labels)

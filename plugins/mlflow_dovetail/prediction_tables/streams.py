@@ -126,12 +126,41 @@ class Appender:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         while True:
             with suppress(FileExistsError):  # of another thread in the same nanosecond, or a clock that was set back
-                return os.open(f"{self._stem}.{time.time_ns():020d}.{self._suffix}", flags, 0o644)
+                descriptor = os.open(f"{self._stem}.{time.time_ns():020d}.{self._suffix}", flags, 0o644)
+                _lock(descriptor, shared=True)  # until it is closed, also by the death of this process
+                return descriptor
 
     def _write(self, parts: Sequence[bytes | memoryview]) -> None:
         written = os.writev(self._descriptor, parts)
         if written != sum(len(part) for part in parts):
             raise OSError(28, "No space left on device")
+
+
+def is_written_to(path: Path) -> bool:
+    """Whether a writer has the file open: what it appends later would be lost with the file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, shared=False)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, shared: bool) -> bool:
+    """Lock a file, without waiting; whether it could be. Where there are no such locks, nobody is asked."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _frame_head(head: bytes, content: Sequence[memoryview | bytes]) -> bytes:

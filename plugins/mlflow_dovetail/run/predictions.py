@@ -84,7 +84,14 @@ def load_predictions(
         for each in found:
             rows = each.rows(columns)
             parts.append(rows.add_column(0, "run_id", pa.array([each.run.run_id] * rows.num_rows, pa.string())))
-    joined = pa.concat_tables(parts, promote_options="permissive")
+    try:
+        joined = pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DovetailError(
+            f"The tables {table!r} of these runs do not go below each other.",
+            f"{error}.",
+            "Load them one by one.",
+        ) from error
     if form == "arrow":
         return joined
     if form == "polars":

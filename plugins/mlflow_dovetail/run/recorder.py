@@ -171,7 +171,7 @@ class Recorder:
                 if self._is_complete():
                     return True
                 sender = Sender(self._folder, self._opened())
-                for cause, count in self._faults.items():
+                for cause, count in dict(self._faults).items():
                     sender.progress.trouble(cause, count)
                 done = sender.send()
             self._faults.clear()

@@ -19,6 +19,7 @@ from mlflow_dovetail.run.code_state import finish_code
 from mlflow_dovetail.run.damage import set_damaged_aside
 from mlflow_dovetail.run.destination import Destination, explicit_store
 from mlflow_dovetail.run.spawning import is_recorded
+from mlflow_dovetail.run.table_watch import finish_tables
 from mlflow_dovetail.run_folder import Lease, RunFolder, read_json, root_for
 
 State = Literal["complete", "already complete", "live", "partial", "failed"]
@@ -147,6 +148,7 @@ class _Sync:
         if self._is_served(living):
             return "live", f"{self._writer(living)} is still writing it; its recorder sends it, unless it is offline."
         finish_code(self._folder, is_over=not living)
+        finish_tables(self._folder, is_over=not living)
         if is_complete(self._folder, self._progress()):
             return "already complete", ""
         living = close_abandoned(self._folder, from_outside=True)  # time may have passed

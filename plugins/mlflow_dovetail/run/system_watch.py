@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from mlflow_dovetail.system_metrics import (
     Summary,
     advise,
     find_root,
+    interval_seconds,
     sentence,
     summarise,
 )
@@ -67,10 +69,12 @@ class SystemWatch:
         self._writer: JournalWriter | None = None
         self._next_try = 0.0
         self._pid = 0
+        self._facts = HostFacts()
         self._gpus: GpuSource | None = None
         self._devices: dict[str, Any] = {}
         self._samplings: dict[str, Sampling] = {}
         self._troubles: dict[str, Counter[str]] = {}
+        self._before: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self._steps: dict[str, int] = {}
         self._last_step = -1
@@ -94,6 +98,7 @@ class SystemWatch:
         self._next_try = time.monotonic() + PAUSE_SECONDS
         self._writer = JournalWriter(self._folder, "system", 1)
         self._next_try = 0.0
+        self._facts = _read_facts(self._pid)  # at the end the process may be gone
         self._gpus = GpuSource(os.environ, tree.pids)
         self._watch(HostSource(tree, self._folder.path))
         self._watch(self._gpus, before_last=self._gpus.decide)
@@ -122,6 +127,8 @@ class SystemWatch:
             self._note(source.name, Counter(source.troubles()))
 
         self._troubles[source.name] = Counter()
+        before = self._folder.said().get(self._named(names.TAG_STATUS_PREFIX + source.name), "ok")
+        self._before[source.name] = "" if before == "ok" else before.removeprefix("degraded: ")
         self._note(source.name, Counter())
         self._samplings[source.name] = Sampling(source, emit, self._failed, before_last)
         self._samplings[source.name].start()
@@ -142,7 +149,8 @@ class SystemWatch:
     def _note(self, source: str, troubles: Counter[str]) -> None:
         known = self._troubles[source]
         known.update(troubles)
-        causes = "; ".join(f"{cause} ×{count}" for cause, count in known.items())
+        told = [self._before.get(source, ""), *(f"{cause} ×{count}" for cause, count in known.items())]
+        causes = "; ".join(filter(None, told))
         status = f"degraded: {causes}"[: names.MAX_TAG_LENGTH] if causes else "ok"
         if status != self._said.get(source) and self._folder.has_room():
             self._say(source, {names.TAG_STATUS_PREFIX + source: status})
@@ -150,7 +158,10 @@ class SystemWatch:
 
     def _say(self, room: str, tags: Mapping[str, str]) -> None:
         """The run's first machine has the tags' own names."""
-        self._folder.say(room, {f"{tag}.{self._node}" if self._node else tag: text for tag, text in tags.items()})
+        self._folder.say(room, {self._named(tag): text for tag, text in tags.items()})
+
+    def _named(self, tag: str) -> str:
+        return f"{tag}.{self._node}" if self._node else tag
 
     def _finish(self) -> None:
         for sampling in self._samplings.values():
@@ -182,10 +193,14 @@ class SystemWatch:
     def _tell(self) -> None:
         """Totals as metrics, the advice as a tag, all of it as an artifact."""
         summary = {key: stat for key, stat in summarise(self._windows()).items() if key not in AT_THE_END}
-        totals = _totals(summary)
+        totals = _totals(summary, [gpu.key for gpu in self._gpus.gpus] if self._gpus else [])
         self._log("totals", totals)
         speeds = list(self._speeds())
-        findings = advise(self._facts(), summary, speeds, self._gpus.gpus if self._gpus else ())
+        gpus = self._gpus
+        # One whose processes were seen on a GPU did not train on the CPU, whatever else the driver says.
+        is_told = gpus is not None and gpus.sees_processes and gpus.attribution != "processes"
+        facts = replace(self._facts, sees_gpu_processes=is_told)
+        findings = advise(facts, summary, speeds, gpus.gpus if gpus else ())
         self._say("system", {names.TAG_ADVICE: sentence(findings), **_device_tags(self._devices)})
         self._keep(
             {
@@ -207,9 +222,16 @@ class SystemWatch:
     def _windows(self) -> Iterator[tuple[float, float, Reading]]:
         """What the run's recorders have logged; each window reaches back to the last that had its first key."""
         last: dict[tuple[int, str], float] = {}
+        here = self._writer.number if self._writer else 0
         for number, entry in self._logged():
             at, first = entry.time_ms / 1000, next(iter(entry.values))
-            yield at, at - last.get((number, first), at), self._own(entry)
+            # Of a machine that slept, or a call that hung, nobody knows what was in between.
+            most = 2 * interval_seconds(at - self._start_ms / 1000)
+            # A driver that was loaded again, or another card, counts its errors anew.
+            values = {
+                key: one for key, one in self._own(entry).items() if number == here or not key.endswith("_errors")
+            }
+            yield at, min(at - last.get((number, first), at), most), values
             last |= {(number, key): at for key in entry.values}
 
     def _own(self, entry: entries.Metrics) -> Reading:
@@ -230,14 +252,13 @@ class SystemWatch:
             with suppress(OSError, msgspec.DecodeError):
                 yield msgspec.json.decode(path.read_bytes(), type=TrainingSpeed)
 
-    def _facts(self) -> HostFacts:
-        cores = os.cpu_count()
-        limit = read_cpu_limit(self._pid)
-        affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-        usable = min((one for one in (affinity, limit) if one is not None), default=None)
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
-        sees_processes = self._gpus is not None and self._gpus.sees_processes
-        return HostFacts(cores, usable, total, read_memory_limit(self._pid), sees_processes)
+
+def _read_facts(pid: int) -> HostFacts:
+    cores = os.cpu_count()
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    usable = min((one for one in (affinity, read_cpu_limit(pid)) if one is not None), default=None)
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
+    return HostFacts(cores, usable, total, read_memory_limit(pid))
 
 
 def _device_tags(devices: dict[str, Any]) -> dict[str, str]:
@@ -260,9 +281,9 @@ def _payloads(reader: SegmentReader) -> Iterator[bytes]:
         yield from reader.read(ended=True)
 
 
-def _totals(summary: Summary) -> Reading:
+def _totals(summary: Summary, gpus: Collection[str]) -> Reading:
     """GPU-hours and energy of the run's GPUs."""
-    used = [stat for key, stat in summary.items() if key.startswith("gpu_") and key.endswith("_memory_usage_megabytes")]
-    energy = [stat.last for key, stat in summary.items() if key.startswith("gpu_") and key.endswith("_energy_joules")]
+    used = [stat for key in gpus if (stat := summary.get(f"{key}_memory_usage_megabytes"))]
+    energy = [stat.last for key in gpus if (stat := summary.get(f"{key}_energy_joules"))]
     hours = {"gpu_hours_total": sum(stat.seconds for stat in used) / 3600} if used else {}
     return hours | ({"gpu_energy_joules_total": sum(energy)} if energy else {})

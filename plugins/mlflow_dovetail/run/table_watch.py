@@ -13,7 +13,8 @@ from mlflow_dovetail import names
 from mlflow_dovetail.run_folder import RunFolder, write_whole
 
 LOOK_SECONDS = 15.0
-_TRIES_AT_THE_END = 3
+_TRIES_AT_THE_END = 8
+_LONGEST_PAUSE_SECONDS = 30.0
 _DONE = "views.done"
 
 
@@ -31,16 +32,26 @@ class TableWatch:
         self._thread: threading.Thread | None = None
         self._next = 0.0
         self._tries_left = _TRIES_AT_THE_END
+        self._pause = 1.0
+        self._was_over = False
 
     def is_busy(self, *, is_over: bool) -> bool:
         """Go on with it when it is time; whether the run's end has to wait for it."""
         if self._thread and self._thread.is_alive():
             return True
-        if not self._tries_left or not unfinished(self._folder):
+        if not unfinished(self._folder):
+            self._tries_left, self._pause = _TRIES_AT_THE_END, 1.0
             return False
-        if is_over or time.monotonic() >= self._next:
-            self._next = time.monotonic() + LOOK_SECONDS
-            self._tries_left -= is_over
+        if not self._tries_left:
+            return False
+        if is_over and not self._was_over:
+            self._next = 0.0
+        self._was_over = is_over
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + (self._pause if is_over else LOOK_SECONDS)
+            if is_over:  # another process may still append, or something is wrong
+                self._tries_left -= 1
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
             self._thread = threading.Thread(target=self._go_on, args=(is_over,), name="dovetail-tables", daemon=True)
             self._thread.start()
         return is_over
@@ -58,30 +69,35 @@ def unfinished(folder: RunFolder) -> list[Path]:
 
 
 def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
-    """Compact the tables; when the run is over, make their views.
+    """Compact the tables; when the run is over, make their views. One that cannot be made ready costs no other.
 
     Raises:
         OSError: There is no room.
         DovetailError: A table was written by a later version.
+        Exception: Whatever a library says of what is in a table.
     """
     tables = unfinished(folder)
     if not tables:
         return
     from mlflow_dovetail.prediction_tables import compact, write_views
 
+    failed: Exception | None = None
     with FileLock(folder.tables / ".lock"):
         for source in tables:
             target = folder.captured / names.ARTIFACT_PREDICTIONS / source.name
-            manifest = compact(source, target, is_over=is_over)
-            if is_over and manifest is not None:
-                write_views(target, manifest, {"run": folder.describe().name or "", "token": folder.token})
-            if is_over:
-                write_whole(source / _DONE, b"")
+            try:
+                manifest = compact(source, target, is_over=is_over)
+                if is_over and manifest is not None:
+                    write_views(target, manifest, {"run": folder.describe().name or "", "token": folder.token})
+                if is_over:
+                    write_whole(source / _DONE, b"")
+            except Exception as error:  # noqa: BLE001 - raised when the others are done
+                failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def _is_done(table: Path) -> bool:
-    """Whether nothing was appended after the views were made."""
-    done = table / _DONE
-    return done.exists() and all(
-        path.stat().st_mtime_ns <= done.stat().st_mtime_ns for path in table.iterdir() if path.is_file()
-    )
+    """Whether the views were made, and nothing was appended that is not in them."""
+    raw = [*table.glob("*.rows"), *table.glob("*.media")]
+    return (table / _DONE).exists() and not any(path.stat().st_size for path in raw)

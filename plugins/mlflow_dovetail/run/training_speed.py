@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from mlflow_dovetail import names
 from mlflow_dovetail.journal import clock_ms
 from mlflow_dovetail.records import TrainingSpeed
 from mlflow_dovetail.run.tracked import Run
-from mlflow_dovetail.run_folder import RunFolder, write_whole
+from mlflow_dovetail.run_folder import RunFolder
 
 
 class RunPlace(msgspec.Struct, frozen=True):
@@ -59,6 +61,10 @@ class SpeedLog:
         self._start_ms = start_time_ms
         self._step = -1
 
+    def begin(self) -> None:
+        """A training begins: what an earlier one of the run has kept is not its own."""
+        shutil.rmtree(self._folder.speeds, ignore_errors=True)
+
     def keep(self, speed: TrainingSpeed) -> None:
         """Keep a rank's totals for the advice.
 
@@ -68,7 +74,10 @@ class SpeedLog:
         if not self._folder.is_there():  # a machine that is not sampled
             return
         self._folder.speeds.mkdir(exist_ok=True)
-        write_whole(self._folder.speeds / f"{speed.rank}.json", msgspec.json.encode(speed))
+        target = self._folder.speeds / f"{speed.rank}.json"
+        beside = target.with_suffix(f".{os.getpid()}")
+        beside.write_bytes(msgspec.json.encode(speed))  # and not waited for until it is on the disk
+        beside.replace(target)
 
     def log(self, run: Run, values: Mapping[str, float]) -> None:
         """Log a window, at the second of the run in which it ended, as the recorder does."""

@@ -7,7 +7,7 @@ from mlflow_dovetail.system_metrics.host import HostSource
 from mlflow_dovetail.system_metrics.process_tree import ProcessTree, find_root
 from mlflow_dovetail.system_metrics.records import Finding, Gpu, Reading, Source, Stat, Summary
 from mlflow_dovetail.system_metrics.sampling import Sampling
-from mlflow_dovetail.system_metrics.windows import summarise
+from mlflow_dovetail.system_metrics.windows import interval_seconds, summarise
 
 __all__ = [
     "Finding",
@@ -23,6 +23,7 @@ __all__ = [
     "Summary",
     "advise",
     "find_root",
+    "interval_seconds",
     "rules_table",
     "sentence",
     "summarise",

@@ -1,4 +1,4 @@
-"""On which GPUs a run is: those of its mask, else those that its processes are seen on, else all that it may use."""
+"""On which GPUs a run is: those of its mask, else those that its processes are seen on, else those that are free."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Attribution:
         self._since = since
         self._decided = False
         self._seen: set[str] = set()
+        self._others: set[str] = set()
 
     @property
     def how(self) -> Literal["mask", "processes", "visible", "undecided"]:
@@ -39,6 +40,10 @@ class Attribution:
         """Processes of the run are on these GPUs; a run that leaves a GPU goes on being reported there."""
         self._seen.update(keys)
 
+    def saw_others(self, keys: Collection[str]) -> None:
+        """Only other people's processes are on these GPUs now: whatever they do, it is not the run's."""
+        self._others = set(keys)
+
     def decide(self) -> None:
         """No more waiting: the run ends."""
         self._decided = True
@@ -49,4 +54,6 @@ class Attribution:
             self.decide()
         if self.how == "processes":
             return tuple(key for key in self._visible if key in self._seen)
+        if self.how == "visible":
+            return tuple(key for key in self._visible if key not in self._others)
         return () if self.how == "undecided" else self._visible

@@ -140,10 +140,13 @@ class GpuSource:
     def _find_own(self) -> dict[str, Processes]:
         """The run's processes by GPU, where there are any."""
         pids = frozenset(self._pids()) if self._samplers else frozenset()
-        own: dict[str, Processes] = {}
-        for key, sampler in self._samplers.items():
-            own[key] = {pid: used for pid, used in sampler.processes().items() if pid in pids}
+        there = {key: sampler.processes() for key, sampler in self._samplers.items()}
+        own: dict[str, Processes] = {
+            key: {pid: used for pid, used in processes.items() if pid in pids} for key, processes in there.items()
+        }
         self._attribution.saw([key for key, processes in own.items() if processes])
+        if self.sees_processes:
+            self._attribution.saw_others([key for key, processes in there.items() if processes and not own[key]])
         return own
 
 

@@ -232,7 +232,8 @@ def _memory_peak(evidence: Evidence, gpu: Gpu) -> MemoryPeak | None:
 def _grown(evidence: Evidence, field: str, least: float) -> dict[Gpu, float]:
     """By GPU, how many were added between the first reading and the last, if any and not less than `least`."""
     stats = ((gpu, evidence.whole.get(f"{gpu.key}_{field}")) for gpu in evidence.gpus)
-    growths = {gpu: stat.maximum - stat.minimum for gpu, stat in stats if stat}
+    # A count that has fallen was begun anew, and says nothing of what was before.
+    growths = {gpu: stat.maximum - stat.minimum for gpu, stat in stats if stat and stat.last >= stat.maximum}
     return {gpu: growth for gpu, growth in growths.items() if growth > 0 and growth >= least}
 
 

@@ -30,6 +30,8 @@ class Outcomes:
         confidence: (n,) probability that the model gave to its prediction, 0 to 1.
         loss: (n,).
         epoch: (n,).
+        is_last: (n,) whether no later row of the same epoch has the same id: validations within an epoch, and a test
+            that was run again, have each example more than once.
         code_of_position: (k,) which class the first, second, ... probability belongs to; () without probabilities.
     """
 
@@ -41,6 +43,7 @@ class Outcomes:
     confidence: Array
     loss: Array
     epoch: Array
+    is_last: Array
     code_of_position: Array
 
     def last_epoch(self) -> float | None:
@@ -49,9 +52,9 @@ class Outcomes:
         return float(known.max()) if len(known) else None
 
     def rows_of_last_epoch(self) -> Array:
-        """Indices, ascending; every row where there are no epochs."""
+        """Indices, ascending, of each example's last row; of all epochs where there are none."""
         last = self.last_epoch()
-        return np.arange(len(self.epoch)) if last is None else np.flatnonzero(self.epoch == last)
+        return np.flatnonzero(self.is_last if last is None else self.is_last & (self.epoch == last))
 
 
 def read_outcomes(table: pa.Table, manifest: Manifest) -> Outcomes:
@@ -76,7 +79,20 @@ def read_outcomes(table: pa.Table, manifest: Manifest) -> Outcomes:
     loss, epoch = (
         _numbers(table, name) if kinds.get(name) == "number" else unknown for name in (schema.LOSS, schema.EPOCH)
     )
-    return Outcomes(task, names, pair[0], pair[1], correct, confidence, loss, epoch, positions)
+    is_last = _find_last(table, epoch) if kinds.get(schema.ID) == "id" else np.ones(table.num_rows, bool)
+    return Outcomes(task, names, pair[0], pair[1], correct, confidence, loss, epoch, is_last, positions)
+
+
+def _find_last(table: pa.Table, epoch: Array) -> Array:
+    """Of the rows with one id and one epoch, the last; rows without an id are each their own."""
+    encoded = pc.dictionary_encode(table[schema.ID].combine_chunks())
+    code = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    places = np.unique(np.nan_to_num(epoch, nan=-1.0), return_inverse=True)[1]
+    key = places * (len(encoded.dictionary) + 1) + code
+    is_last: Array = np.zeros(len(key), bool)
+    is_last[len(key) - 1 - np.unique(key[::-1], return_index=True)[1]] = True
+    is_last[code < 0] = True
+    return is_last
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

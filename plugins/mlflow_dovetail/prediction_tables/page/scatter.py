@@ -44,8 +44,12 @@ def draw_scatter(outcomes: Outcomes, rows: Array) -> Scatter | None:
     if not both.any():
         return None
     values = np.stack([label[both], prediction[both]])
+    if not np.isfinite(values.max() - values.min()):
+        return None
     ticks = _round_values(float(values.min()), float(values.max()))
     low, high = ticks[0], ticks[-1]
+    if not low < high:  # nearer to each other than a number has digits
+        return None
     x, y = (values - low) / (high - low) * SIDE
     dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x.tolist(), (SIDE - y).tolist(), strict=True))
     places = tuple(Tick(round((value - low) / (high - low) * SIDE, 1), wording.number(value)) for value in ticks)

@@ -1,0 +1,94 @@
+"""`dovetail predictions show` and `diff`, on two real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAIN = """
+import sys
+import numpy as np
+import mlflow_dovetail as dt
+labels = np.arange(20) % 2
+for name, wrong in (("first", {3, 4, 5, 6, 7, 8, 9}), ("second", {9})):
+    with dt.start_run(run_name=name) as run:
+        guess = [int(1 - label if number in wrong else label) for number, label in enumerate(labels)]
+        run.table("val").append({
+            "id": [f"e{number}" for number in range(20)], "label": labels, "prediction": guess,
+            "image": np.random.default_rng(0).random((20, 6, 6)), "site": ["x", "y"] * 10,
+            "text": ["\\x1b[31mred <b>" + "long " * 100] * 20, "epoch": 0,
+        })
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predictions")
+    (folder / "train.py").write_text(TRAIN)
+    subprocess.run([sys.executable, "train.py"], cwd=folder, env=environment(), check=True, timeout=200)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DOVETAIL_"))}
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def dovetail(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlflow_dovetail", "predictions", *words]
+    return subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=100)
+
+
+def test_mistakes_come_first_and_nothing_reaches_the_terminal_but_text(project: Path):
+    done = dovetail(project, "show", "first", "--rows", "7")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "first, val: 20 rows. Mistakes first" in lines[0]
+    words = {word for line in lines[3:] for word in line.split()}
+    assert {word for word in words if word[0] == "e" and word[1:].isdigit()} == {
+        f"e{number}" for number in range(3, 10)
+    }
+    assert "\x1b" not in done.stdout
+
+
+def test_all_rows_as_json(project: Path):
+    found = json.loads(dovetail(project, "show", "second", "--json").stdout)
+    assert len(found["rows"]) == 20 and found["table"] == "val" and len(found["run_id"]) == 32
+
+
+def test_what_changed_between_two_runs(project: Path):
+    found = json.loads(dovetail(project, "diff", "first", "second", "--json").stdout)
+    assert {one["id"] for one in found["newly_right"]} == {f"e{number}" for number in range(3, 9)}
+    assert found["newly_wrong"] == [] and found["changed"] == []
+    assert found["p_value"] == pytest.approx(2 * 0.5**6)
+    text = dovetail(project, "diff", "first", "second", "--slice", "site").stdout
+    assert "newly right" in text and "McNemar" in text and "site" in text
+
+
+def test_the_page_of_a_comparison(project: Path):
+    done = dovetail(project, "diff", "first", "second", "--html", "diff.html")
+    assert done.returncode == 0 and "Written: diff.html" in done.stderr
+    page = (project / "diff.html").read_text(encoding="utf-8")
+    assert page.count("data:image/") >= 6 and "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("show", "first", "second"), 2, "takes 1 of RUN"),
+        (("diff", "first"), 2, "takes 2 of RUN"),
+        (("show", "nobody"), 1, "nobody"),
+        (("show", "first", "--table", "test"), 1, "It has val"),
+        (("diff", "first", "second", "--slice", "nothing"), 1, "nothing"),
+        (("show",), 2, "RUN"),
+    ],
+)
+def test_bad_input(project: Path, words: tuple[str, ...], code: int, told: str):
+    done = dovetail(project, *words)
+    assert done.returncode == code and told in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,180 @@
+"""What a model says of each example, kept by one callback: once an epoch, under a name that stays, on every rank."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import mlflow_dovetail as dt
+from mlflow_dovetail import store
+from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
+from mlflow_dovetail.lightning.prediction_tables import columns_of, content_ids, inputs_of
+
+EXAMPLES = 7
+IMAGES = torch.arange(EXAMPLES * 16.0).reshape(EXAMPLES, 1, 4, 4) / 200
+LABELS = torch.arange(EXAMPLES) % 3
+
+
+class Classifier(pl.LightningModule):
+    """Three classes; `says` is what its steps return."""
+
+    def __init__(self, says=lambda scores, losses: {"scores": scores, "loss": losses}) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(16, 3)
+        self.says = says
+
+    def training_step(self, batch, _):
+        images, labels = batch
+        return torch.nn.functional.cross_entropy(self.layer(images.flatten(1)), labels)
+
+    def validation_step(self, batch, _):
+        images, labels = batch
+        scores = self.layer(images.flatten(1))
+        return self.says(scores, torch.nn.functional.cross_entropy(scores, labels, reduction="none"))
+
+    test_step = validation_step
+
+    def predict_step(self, batch, _):
+        return self.layer(batch[0].flatten(1))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Named(Dataset):
+    """Examples as dictionaries, with names of their own and a text."""
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, index: int) -> dict:
+        return {"id": f"example-{index}", "text": f"text {index}", "label": int(LABELS[index]), "x": IMAGES[index]}
+
+
+def loader(batch_size: int = 3, order: torch.Tensor | None = None) -> DataLoader:
+    order = torch.arange(EXAMPLES) if order is None else order
+    return DataLoader(TensorDataset(IMAGES[order], LABELS[order]), batch_size=batch_size)
+
+
+def trainer(uri: str, *tables: PredictionTables, name: str = "r", **options) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    options = {"log_every_n_steps": 1, **options}
+    logger = DovetailLogger("tables", name, tracking_uri=uri)
+    return pl.Trainer(accelerator="cpu", max_epochs=2, logger=logger, callbacks=list(tables), **quiet, **options)
+
+
+def test_each_example_is_there_once_an_epoch_with_what_was_said(uri: str):
+    trainer(uri, PredictionTables(classes=["a", "b", "c"])).fit(Classifier(), loader(), loader())
+    rows = dt.load_predictions("r", tracking_uri=uri)
+    assert rows.groupby("epoch").size().to_dict() == {0: EXAMPLES, 1: EXAMPLES}
+    first = rows[rows.epoch == 0]
+    assert first.label.tolist() == LABELS.tolist()
+    assert first.id.tolist() == content_ids(IMAGES)
+    assert [max(range(3), key=row.__getitem__) for row in first.probabilities] == first.prediction.tolist()
+    assert all(abs(sum(row) - 1) < 1e-5 for row in first.probabilities)
+    assert first.loss.notna().all() and first.image.notna().all() and set(rows.step) == {3, 6}
+
+
+def test_an_example_has_its_name_in_any_order_and_batch(uri: str):
+    for name, order, size in (("one", torch.arange(EXAMPLES), 3), ("other", torch.randperm(EXAMPLES), 2)):
+        trainer(uri, PredictionTables(), name=name).validate(Classifier(), loader(size, order), verbose=False)
+    one, other = (dt.load_predictions(name, tracking_uri=uri).set_index("id").label for name in ("one", "other"))
+    assert one.to_dict() == other.to_dict() and len(one) == EXAMPLES
+
+
+def test_test_and_predict_have_tables_of_their_own(uri: str):
+    tested = trainer(uri, PredictionTables())
+    tested.test(Classifier(), loader(), verbose=False)
+    tested.predict(Classifier(), loader())
+    tested.logger.run.close()
+    assert len(dt.load_predictions("r", "test", tracking_uri=uri)) == EXAMPLES
+    assert dt.load_predictions("r", "predict", tracking_uri=uri).label.tolist() == LABELS.tolist()
+
+
+def test_batches_with_names_and_texts(uri: str):
+    class FromNamed(Classifier):
+        def validation_step(self, batch, _):
+            return {"predictions": self.layer(batch["x"].flatten(1)).argmax(1), "length": batch["label"] * 2}
+
+    one = DataLoader(Named(), batch_size=3)
+    trainer(uri, PredictionTables()).validate(FromNamed(), one, verbose=False)
+    rows = dt.load_predictions("r", tracking_uri=uri)
+    assert rows.id.tolist() == [f"example-{number}" for number in range(EXAMPLES)]
+    assert rows.text[3] == "text 3" and rows.length.tolist() == (LABELS * 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (lambda scores, losses: losses.mean(), "validation_step returns none"),
+        (lambda scores, losses: None, "validation_step returns none"),
+        (lambda scores, losses: {"scores": scores, "extra": torch.zeros(1)}, "No more predictions are kept"),
+        (lambda scores, losses: {"scores": "nonsense"}, "No more predictions are kept"),
+    ],
+)
+def test_what_cannot_be_kept_is_told_once_and_stops_no_training(uri: str, says, told: str, caplog):
+    done = trainer(uri, PredictionTables())
+    done.fit(Classifier(says), loader(), loader())
+    assert done.state.finished and done.current_epoch == 2
+    assert caplog.text.count("predictions are kept") == 1 and (told in caplog.text or "val_step" in caplog.text)
+
+
+def test_no_epoch_but_those_that_are_wanted(uri: str):
+    trainer(uri, PredictionTables(every_n_epochs=2)).fit(Classifier(), loader(), loader())
+    assert set(dt.load_predictions("r", tracking_uri=uri).epoch) == {1}
+
+
+def test_without_a_logger_of_ours_nothing_is_kept(tmp_path: Path, caplog):
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False}
+    pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[PredictionTables()], **quiet).fit(
+        Classifier(), loader(), loader()
+    )
+    assert "they need a DovetailLogger" in caplog.text
+
+
+def test_bfloat16_and_halves_have_names_too():
+    assert content_ids(IMAGES.bfloat16()) == content_ids(IMAGES.bfloat16())
+    assert len(set(content_ids(IMAGES.half()))) == EXAMPLES
+    assert inputs_of((IMAGES[:, 0, 0], LABELS)).keys() == {"id", "label"}, "features are no image"
+    assert columns_of(torch.tensor(0.5)) is None and columns_of({"loss": torch.tensor(0.5)}) is None
+
+
+RANKS = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from lightning.test_prediction_tables import Classifier, PredictionTables, loader, trainer
+
+def main():
+    trainer(sys.argv[1], PredictionTables(), devices=2, strategy="ddp").fit(Classifier(), loader(2), loader(2))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_two_ranks_have_no_row_twice_and_none_missing(tmp_path: Path):
+    """Seven examples on two ranks: the sampler repeats one, so that both have four."""
+    (tmp_path / "train.py").write_text(RANKS)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    store.open(uri, "tables").close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DOVETAIL_"))}
+    environment = {**kept, "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "train.py", uri, str(Path(__file__).resolve().parents[1])]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    rows: pd.DataFrame = dt.load_predictions("r", tracking_uri=uri)
+    for _, epoch in rows.groupby("epoch"):
+        assert sorted(epoch.id) == sorted(content_ids(IMAGES))
+    assert set(rows.epoch) == {0, 1}

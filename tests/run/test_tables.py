@@ -1,0 +1,165 @@
+"""The prediction tables of a run: appended here, uploaded by the recorder, read back from the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+import mlflow_dovetail as dt
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.prediction_tables import Class, First
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+ROWS = {"id": ["a", "b"], "label": [0, 1], "prediction": [0, 0], "image": np.arange(32.0).reshape(2, 4, 4) / 32}
+
+
+def files(client: MlflowClient, run_id: str, folder: str) -> set[str]:
+    return {Path(one.path).name for one in client.list_artifacts(run_id, folder)}
+
+
+def test_a_table_is_there_when_the_run_is_over(client: MlflowClient):
+    with dt.start_run(run_name="all in all") as run:
+        table = run.table("val", {"label": Class(["cat", "dog"])})
+        table.append({**ROWS, "epoch": 0})
+        run.table("val").append({**ROWS, "epoch": 1})
+    rows = dt.load_predictions("all in all")
+    assert rows.columns[0] == "run_id" and set(rows.run_id) == {run.run_id}
+    assert rows.id.tolist() == ["a", "b", "a", "b"] and rows.epoch.tolist() == [0, 0, 1, 1]
+    assert {"index.html", "manifest.json", "table.json"} <= files(client, run.run_id, "predictions/val")
+    assert client.get_run(run.run_id).data.tags["dovetail.status.journal"] == "ok"
+
+
+def test_what_pandas_reads_of_the_files_themselves(client: MlflowClient, tmp_path: Path):
+    with dt.start_run() as run:
+        run.table("val").append(ROWS)
+    folder = Path(client.download_artifacts(run.run_id, "predictions/val", str(tmp_path)))
+    assert pd.read_parquet(folder / "data").id.tolist() == ["a", "b"]
+    (page,) = folder.glob("index.html")
+    assert b"Content-Security-Policy" in page.read_bytes()
+
+
+def test_mlflows_own_list_names_files_that_are_there_and_leaves_the_users_tables_alone(client: MlflowClient):
+    with dt.start_run() as run:
+        mlflow.log_table({"x": [1]}, "mine.json")
+        run.table("val").append(ROWS)
+        mlflow.log_table({"x": [2]}, "other.json")
+    listed = json.loads(client.get_run(run.run_id).data.tags["mlflow.loggedArtifacts"])
+    assert [one["path"] for one in listed] == ["mine.json", "predictions/val/table.json", "other.json"]
+    shown = mlflow.load_table("predictions/val/table.json", run_ids=[run.run_id])
+    assert shown.prediction.tolist() == [0, 0]
+    table = json.loads(Path(client.download_artifacts(run.run_id, "predictions/val/table.json")).read_text())
+    cell = table["data"][0][table["columns"].index("image")]
+    assert Path(client.download_artifacts(run.run_id, cell["filepath"])).read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_tables_overflow_no_tag(client: MlflowClient):
+    with dt.start_run() as run:
+        for number in range(80):
+            run.table(f"a table with a rather long name, number {number}").append({"id": ["a"]})
+    tag = client.get_run(run.run_id).data.tags["mlflow.loggedArtifacts"]
+    assert len(tag) <= 8000 and 40 < len(json.loads(tag)) < 80
+    folders = [one for one in client.list_artifacts(run.run_id, "predictions") if one.is_dir]
+    assert len(folders) == 80
+
+
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "", "CON", "é" * 300, "x\0y", "<script>"])
+def test_a_hostile_name_is_a_name(client: MlflowClient, name: str):
+    with dt.start_run() as run:
+        run.table(name).append(ROWS)
+    assert len(dt.load_predictions(run.run_id, name)) == 2
+    (folder,) = client.list_artifacts(run.run_id, "predictions")
+    assert folder.path.count("/") == 1 and ".." not in folder.path
+
+
+def test_a_resumed_run_goes_on_with_its_table():
+    with dt.start_run() as run:
+        run.table("val").append({**ROWS, "epoch": 0})
+    with dt.start_run(run.run_id) as again:
+        again.table("val").append({**ROWS, "epoch": 1})
+    assert dt.load_predictions(run.run_id).epoch.tolist() == [0, 0, 1, 1]
+
+
+def test_a_policy_and_what_it_left_out(client: MlflowClient):
+    with dt.start_run() as run:
+        table = run.table("val", policy=First(1))
+        table.append(ROWS)
+    assert len(dt.load_predictions(run.run_id)) == 1
+    manifest = json.loads(Path(client.download_artifacts(run.run_id, "predictions/val/manifest.json")).read_text())
+    assert "first 1" in manifest["policy"]
+    assert sum(manifest["left_out"].values()) == 1
+
+
+def test_several_runs_below_each_other_and_as_arrow():
+    for name in ("one", "two"):
+        with dt.start_run(run_name=name) as run:
+            run.table("val").append({**ROWS, "extra": 1.0} if name == "two" else ROWS)
+    table = dt.load_predictions(["one", "two"], form="arrow")
+    assert table.num_rows == 4 and table["extra"].null_count == 2
+    assert dt.load_predictions("two", columns=["id"], form="arrow").column_names == ["run_id", "id"]
+
+
+def test_what_is_not_there_is_an_error():
+    with dt.start_run(run_name="none"):
+        pass
+    with dt.start_run(run_name="some") as run:
+        run.table("test").append(ROWS)
+    with pytest.raises(DovetailError, match="It has none"):
+        dt.load_predictions("none")
+    with pytest.raises(DovetailError, match="It has test"):
+        dt.load_predictions("some")
+    with pytest.raises(DovetailError, match="columns"):
+        dt.load_predictions("some", "test", columns=["nothing"])
+
+
+def test_a_wrong_batch_costs_no_other():
+    with dt.start_run() as run:
+        table = run.table("val")
+        table.append(ROWS)
+        for wrong in ({**ROWS, "more": [1, 2]}, {**ROWS, "label": [1]}, {"id": ["c"]}):
+            with pytest.raises(DovetailError):
+                table.append(wrong)
+    assert len(dt.load_predictions(run.run_id)) == 2
+
+
+KILLED = """
+import os, sys, time
+import mlflow_dovetail as dt
+run = dt.start_run(run_name="killed")
+table = run.table("val")
+for number in range(1000):
+    table.append({"id": [f"{number}"], "label": [1], "prediction": [0]})
+    print(number, flush=True)
+    time.sleep(0.005)
+"""
+
+
+def test_a_killed_training_has_every_append_that_returned(client: MlflowClient, tmp_path: Path):
+    script = tmp_path / "train.py"
+    script.write_text(KILLED)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        said = [process.stdout.readline() for _ in range(50)]
+        process.send_signal(signal.SIGKILL)
+        said += process.stdout.read().splitlines()
+    last = max(int(line) for line in said if line.strip())
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            rows = dt.load_predictions("killed")
+            break
+        except DovetailError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    found = rows.id.astype(int).tolist()
+    assert found == list(range(len(found))) and len(found) >= last + 1
