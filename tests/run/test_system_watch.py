@@ -78,7 +78,6 @@ before = set(sys.modules)
 client = mlflow.MlflowClient()
 for variable, options in json.loads(sys.argv[2]):
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = variable
-    begin = time.time()
     with mlflow_dovetail.start_run(**options) as run:
         run.monitor("loss", "min")
         for step in range(3):
@@ -89,11 +88,12 @@ for variable, options in json.loads(sys.argv[2]):
         recorder_threads = max(recorder.num_threads() for recorder in recorders)
         leaving = time.time()
     left = time.time()
-    there = client.get_run(run.run_id).data
+    stored = client.get_run(run.run_id)
+    there = stored.data
     new = set(sys.modules) - before
     print(json.dumps({
         "token": run.token, "threads": threads, "recorder_threads": recorder_threads,
-        "begin": begin, "leaving": leaving, "left": left, "metrics": there.metrics, "tags": there.tags,
+        "begin": stored.info.start_time / 1000, "leaving": leaving, "left": left, "metrics": there.metrics, "tags": there.tags,
         "loaded": [name for name in new if name.startswith(("psutil", "pynvml")) or "system_metrics" in name],
         "best_step": max(point.step for point in client.get_metric_history(run.run_id, "best/loss")),
     }))
