@@ -93,7 +93,8 @@ for variable, options in json.loads(sys.argv[2]):
     new = set(sys.modules) - before
     print(json.dumps({
         "token": run.token, "threads": threads, "recorder_threads": recorder_threads,
-        "begin": stored.info.start_time / 1000, "leaving": leaving, "left": left, "metrics": there.metrics, "tags": there.tags,
+        "begin": stored.info.start_time / 1000, "leaving": leaving, "left": left,
+        "metrics": there.metrics, "tags": there.tags,
         "loaded": [name for name in new if name.startswith(("psutil", "pynvml")) or "system_metrics" in name],
         "best_step": max(point.step for point in client.get_metric_history(run.run_id, "best/loss")),
     }))
