@@ -133,9 +133,11 @@ def test_packs_are_cut_by_bytes(table, monkeypatch):
 
 
 def test_raw_files_go_when_it_is_over_and_the_run_may_go_on(table, at_once):
-    table.writer().append(_batch(0))
+    first = table.writer()
+    first.append(_batch(0))
     table.compact(is_over=False)
     assert list(table.source.glob("*.rows"))
+    first.close()
     table.compact()
     assert not [*table.source.glob("*.rows"), *table.source.glob("*.media")]
     writer = table.writer(most_images=0)
@@ -147,6 +149,19 @@ def test_raw_files_go_when_it_is_over_and_the_run_may_go_on(table, at_once):
     assert manifest.left_out == {"images beyond the table's limit": 20}
     assert table.column("id") == [str(row) for row in range(30)]
     assert table.compact() == manifest
+
+
+def test_who_writes_on_when_it_is_said_to_be_over_loses_nothing(table):
+    """A rank that is slower than the one whose end ends the run."""
+    slow = table.writer(writer="rank-0001")
+    slow.append(_batch(0))
+    assert table.compact().rows == 10
+    slow.append(_batch(10))
+    assert table.compact().rows == 20
+    slow.close()
+    assert table.compact().rows == 20
+    assert table.column("id") == [str(row) for row in range(20)]
+    assert not [*table.source.glob("*.rows"), *table.source.glob("*.media")]
 
 
 def test_what_was_left_out_before_a_run_went_on_is_still_counted(table, at_once):

@@ -244,7 +244,7 @@ def _named(values: Mapping[Any, Any], names: Mapping[str, Sequence[str]]) -> dic
 
 
 def _is_scalar(value: Any) -> bool:
-    return getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__")
+    return isinstance(value, str) or getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__")
 
 
 def _unpadded(trainer: Trainer, batch_idx: int, dataloader_idx: int, count: int) -> list[int] | None:

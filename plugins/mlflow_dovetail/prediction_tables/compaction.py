@@ -83,8 +83,9 @@ class _Compaction:
             (self._source / name).unlink(missing_ok=True)
         if not self._is_due():
             return self._before
-        # Before they are read: whoever writes on has their rows read at the next call.
-        files = tuple(name for name in self._raw_files() if not is_written_to(self._source / name))
+        files = self._raw_files()
+        # Asked before they are read: who writes on has the rows read at the next call.
+        is_live = any(is_written_to(self._source / name) for name in files)
         self._shards.clean()
         self._packs.clean()
         for path in (*self._target.glob(".manifest.json.*"), *self._source.glob(".over.json.*")):
@@ -94,7 +95,7 @@ class _Compaction:
             return self._before
         packs.pack(self._source, self._packs, ended=self._is_over)
         manifest = self._write_manifest(left_out)
-        if self._is_over:
+        if self._is_over and not is_live:
             self._end(files, manifest)
         return manifest
 
