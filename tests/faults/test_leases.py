@@ -38,7 +38,7 @@ def abandoned(vanished: Training, tmp_path: Path) -> Copied:
 
 
 def rewrite_lease(abandoned: Copied, **changes: Any) -> None:
-    (lease,) = (abandoned.run_folder / "lease").glob("*.json")
+    lease, *_ = sorted((abandoned.run_folder / "lease").glob("*.json"))  # the trainer's; the recorder's comes later
     lease.write_text(json.dumps({**json.loads(lease.read_text()), **changes}))
 
 

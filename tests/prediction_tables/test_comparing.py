@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from two_runs import diff, run
 
 from mlflow_dovetail.cli.page import Section, render_page
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.comparison_text import as_json, as_text, meaning, notes
+from prediction_tables.two_runs import diff, run
 
 CLASSES = ("cat", "dog", "eel")
 

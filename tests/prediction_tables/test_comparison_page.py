@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from two_runs import diff, run
 
 from mlflow_dovetail.prediction_tables.comparison_page import render_comparison
+from prediction_tables.two_runs import diff, run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import page_cases as cases
 import pytest
 from playwright.sync_api import Browser, Page, expect
+
+from prediction_tables import page_cases as cases
 
 ROOT = Path(__file__).resolve().parents[2]
 Visit = Callable[..., Page]

@@ -6,7 +6,6 @@ import json
 import re
 
 import numpy as np
-import page_cases as cases
 import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -15,6 +14,7 @@ from mlflow_dovetail.prediction_tables.page.choice import choose
 from mlflow_dovetail.prediction_tables.page.figures import head_figures, score_classes
 from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
 from mlflow_dovetail.prediction_tables.page.render import LIMIT_BYTES
+from prediction_tables import page_cases as cases
 
 PAIR = {"label": "class", "prediction": "class"}
 

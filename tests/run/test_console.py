@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_dovetail.run import console
 from mlflow_dovetail.run.console import ConsoleTee
 
 Streams = tuple[io.StringIO, io.StringIO]
@@ -145,7 +146,10 @@ def test_a_full_disk_does_not_reach_the_print(streams: Streams) -> None:
 
 
 @with_streams
-def test_a_closed_descriptor_does_not_reach_the_print(streams: Streams, log: Path, tmp_path: Path) -> None:
+def test_a_closed_descriptor_does_not_reach_the_print(
+    streams: Streams, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_LEAST_DESCRIPTOR", 900)  # above all that this process has open
     tee = ConsoleTee(log)
     tee.start()
     os.close(tee._descriptor)
@@ -292,6 +296,7 @@ def test_threads(streams: Streams, log: Path) -> None:
 PROGRAM = """
 import logging, os, sys, warnings
 from pathlib import Path
+from mlflow_dovetail.run import console
 from mlflow_dovetail.run.console import ConsoleTee
 
 ConsoleTee(Path(sys.argv[1])).start()
