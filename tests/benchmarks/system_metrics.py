@@ -9,7 +9,8 @@ which nothing begins and nothing ends.
    MLflow's monitor, in the process that trains; W&B's helpers, with its monitor and without. The goal is for 8 GPUs.
 2. An idle run, whole: Dovetail's recorder, and the trainer of a run of MLflow's own, with system metrics and without;
    both send to sqlite. `until then` is all that the process has taken since its start.
-3. A trainer that keeps every core busy, with system metrics and without, in turns: loops a second.
+3. Two trainers that keep every core busy, one with system metrics and one without, in turns of 5 s, in which a window
+   ends; the recorder of the one that waits is stopped. Loops a second.
 
 A logger that is not installed has a row that says so. The figures in docs/figures.md stand on
 
@@ -27,9 +28,11 @@ import argparse
 import importlib.util
 import os
 import platform
+import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -64,7 +67,7 @@ class Bench:
         self.library = build(root)
         self._made = 0
 
-    def environment(self, folder: Path, gpus: int, **more: str) -> dict[str, str]:
+    def environment(self, folder: Path, gpus: int) -> dict[str, str]:
         stub = NvmlStub(self.library, folder)
         for index in range(gpus):
             stub.add_gpu(index)
@@ -74,7 +77,7 @@ class Bench:
         database = processes.copy_database(self.template, folder)
         mask = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus)))}
         environment = processes.make_environment(folder, f"sqlite:///{database}")
-        return {**environment, **stub.environment, **mask, "NVML_STUB_READ_ONCE": "1", **more}
+        return {**environment, **stub.environment, **mask, "NVML_STUB_READ_ONCE": "1"}
 
     def new_folder(self) -> Path:
         self._made += 1
@@ -85,14 +88,7 @@ class Bench:
     def measure(self, subjects: list[Subject], seconds: float) -> dict[str, Figures]:
         """All at once."""
         with ExitStack() as stack:
-            running = []
-            for subject in subjects:
-                _say(subject.label)
-                folder = self.new_folder()
-                one = Running(subject, folder, self.environment(folder, subject.gpus))
-                stack.callback(one.close)
-                one.wait_ready()
-                running.append(one)
+            running = [self.start(subject, stack) for subject in subjects]
             time.sleep(max(0.0, max(one.begun for one in running) + SETTLED_SECONDS - time.monotonic()))
             _say(f"{seconds:g} s")
             for one in running:
@@ -100,13 +96,29 @@ class Bench:
             time.sleep(seconds)
             return {one.subject.label: one.end() for one in running}
 
-    def train(self, wants: str, seconds: float) -> float:
-        """Loops a second of one trainer."""
+    def train(self, pairs: int, seconds: float) -> Iterator[dict[str, float]]:
+        """Loops a second of two trainers that take turns; while one waits, its recorder stands still."""
+        with ExitStack() as stack:
+            trainers = {}
+            for arm in ("with", "without"):
+                subject = Subject(f"trainer {arm}", TRAINER, GOAL_GPUS, 0, (arm, str(os.cpu_count()), str(seconds)))
+                trainers[arm] = self.start(subject, stack)
+            time.sleep(SETTLED_SECONDS)
+            for pair in range(pairs):
+                found = {}
+                for arm in ("with", "without") if pair % 2 == 0 else ("without", "with"):
+                    for name, trainer in trainers.items():
+                        trainer.signal_recorder(signal.SIGCONT if name == arm else signal.SIGSTOP)
+                    found[arm] = float(trainers[arm].ask())
+                yield found
+
+    def start(self, subject: Subject, stack: ExitStack) -> Running:
+        _say(subject.label)
         folder = self.new_folder()
-        environment = self.environment(folder, GOAL_GPUS, MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=wants)
-        command = [sys.executable, "-c", TRAINER, str(os.cpu_count()), str(seconds)]
-        done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
-        return float(done.stdout.split()[-1])
+        one = Running(subject, folder, self.environment(folder, subject.gpus))
+        stack.callback(one.close)
+        one.wait_ready()
+        return one
 
 
 def list_subjects(family: int, gpus: list[int]) -> tuple[list[Subject], list[Subject]]:
@@ -157,15 +169,12 @@ def print_whole(subjects: list[Subject], found: dict[str, Figures], seconds: flo
 
 
 def print_training(bench: Bench, pairs: int, seconds: float) -> None:
-    print_head("a trainer on every core", "loops a second with", "without", "slowdown")
-    ratios = []
-    for pair in range(pairs):
-        _say(f"pair {pair + 1}/{pairs}")
-        order = ("true", "false") if pair % 2 == 0 else ("false", "true")
-        loops = {wants: bench.train(wants, seconds) for wants in order}
-        ratios.append(loops["false"] / loops["true"])
-        print_row(f"pair {pair + 1}", f"{loops['true']:,.0f}", f"{loops['false']:,.0f}", f"{ratios[-1]:.4f}")
-    print_row("median", "", "", f"{median(ratios):.4f}")
+    print_head("a trainer on every core", "pairs", "loops a second with", "without", "slowdown", "of the middle half")
+    found = list(bench.train(pairs, seconds))
+    ratios = sorted(one["without"] / one["with"] for one in found)
+    rates = [f"{median(one[arm] for one in found):,.0f}" for arm in ("with", "without")]
+    middle = f"{ratios[pairs // 4]:.4f} to {ratios[-1 - pairs // 4]:.4f}"
+    print_row(f"{GOAL_GPUS} GPUs", str(pairs), *rates, f"{median(ratios):.4f}", middle)
 
 
 def print_head(*cells: str) -> None:
@@ -200,8 +209,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpus", type=int, nargs="+", default=[0, 1, GOAL_GPUS])
     parser.add_argument("--seconds", type=float, default=60, help="of the first two tables; a multiple of 30")
-    parser.add_argument("--pairs", type=int, default=3, help="of trainings; 0 leaves the third table out")
-    parser.add_argument("--training-seconds", type=float, default=8, help="of each")
+    parser.add_argument("--pairs", type=int, default=8, help="of the third table; 0 leaves it out")
+    parser.add_argument("--training-seconds", type=float, default=5, help="of each turn")
     options = parser.parse_args()
     print(describe())
     with tempfile.TemporaryDirectory(prefix="sampling-") as folder, ExitStack() as stack:

@@ -101,9 +101,12 @@ def count(seconds):
         sum(range(1000))
         loops += 1
     return loops
-cores, seconds = int(sys.argv[1]), float(sys.argv[2])
-with mlflow_dovetail.start_run(), ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
-    time.sleep(2)
-    print(sum(pool.map(count, [seconds] * cores)) / seconds)
+wants, cores, seconds = sys.argv[1] == "with", int(sys.argv[2]), float(sys.argv[3])
+fork = multiprocessing.get_context("fork")
+with mlflow_dovetail.start_run(log_system_metrics=wants), ProcessPoolExecutor(cores, fork) as pool:
+    list(pool.map(count, [0.1] * cores))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print("{}", sum(pool.map(count, [seconds] * cores)) / seconds, flush=True)
 """
 FAMILY = "import subprocess, sys, time; [subprocess.Popen(['sleep', '900']) for _ in range(4)]; time.sleep(900)"

@@ -77,6 +77,15 @@ class Running:
         own = now - self._before
         return Figures(said.get("cpu", own), now, said)
 
+    def ask(self) -> str:
+        """Its next word on what it has done for one line of its input."""
+        self._write()
+        return self._until("{").split()[-1]
+
+    def signal_recorder(self, number: int) -> None:
+        for process in self._recorders():
+            process.send_signal(number)
+
     def close(self) -> None:
         with suppress(psutil.Error):
             for process in self._all():
@@ -88,13 +97,14 @@ class Running:
         return sum(map(_read_cpu_seconds, own))
 
     def _all(self) -> list[psutil.Process]:
-        """It, its children, and the recorder, which is nobody's child."""
+        own = psutil.Process(self._process.pid)
+        return [*self._recorders(), *own.children(recursive=True), own]
+
+    def _recorders(self) -> list[psutil.Process]:
+        """They are nobody's children."""
         mark = f"{self.folder}/"
-        found = {one.pid: one for one in psutil.Process(self._process.pid).children(recursive=True)}
-        for one in psutil.process_iter(["cmdline"]):
-            if any(mark in word for word in one.info["cmdline"] or ()):
-                found[one.pid] = one
-        return [*found.values(), psutil.Process(self._process.pid)]
+        found = psutil.process_iter(["cmdline"])
+        return [one for one in found if any(mark in word for word in one.info["cmdline"] or ())]
 
     def _write(self) -> None:
         assert self._process.stdin
