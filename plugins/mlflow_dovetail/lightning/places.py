@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.lightning.logger import DovetailLogger
 from mlflow_dovetail.run import Run
@@ -60,11 +58,11 @@ class Places:
             return place
         try:
             if trainer.is_global_zero:
-                store.set(key, msgspec.json.encode(place))
+                store.set(key, RunPlace.encode(place))
                 return place
             store.wait([key], timedelta(seconds=WAIT_SECONDS))
-            return msgspec.json.decode(store.get(key), type=RunPlace | None)
-        except (RuntimeError, msgspec.DecodeError) as error:
+            return RunPlace.decode(store.get(key))
+        except RuntimeError as error:
             log.warning("This rank does not know the run of rank 0. %s", (str(error).splitlines() or [""])[0])
             return place
 

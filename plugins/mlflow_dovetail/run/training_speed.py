@@ -42,6 +42,19 @@ class RunPlace(msgspec.Struct, frozen=True):
         start_ms = RunFolder(run.folder).describe().start_time_ms
         return cls(run.tracking_uri, run.run_id, run.token, str(run.folder), socket.gethostname(), start_ms)
 
+    @staticmethod
+    def encode(place: RunPlace | None) -> bytes:
+        """For another process."""
+        return msgspec.json.encode(place)
+
+    @staticmethod
+    def decode(content: bytes) -> RunPlace | None:
+        """What `encode` gave; None of what it did not give."""
+        try:
+            return msgspec.json.decode(content, type=RunPlace | None)
+        except msgspec.DecodeError:
+            return None
+
     @property
     def is_here(self) -> bool:
         """Whether this machine records it."""
