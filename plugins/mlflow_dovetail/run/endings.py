@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
@@ -96,6 +98,15 @@ class Watch:
         if _is_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
+    def leave_child(self) -> None:
+        """In a forked child, which ends nothing but itself, SIGTERM is what it was.
+
+        A pool ends its workers by it, and one that waits for the pool's lock gives a handler in Python no turn.
+        """
+        with suppress(ValueError):  # not in the main thread
+            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         # While Lightning trains, it calls this after a note to itself, and ends in order after the batch.
         if type(signal.getsignal(signal.SIGTERM)).__name__ != "_HandlersCompose":
@@ -119,3 +130,5 @@ def _is_main_thread() -> bool:
 
 
 WATCH = Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WATCH.leave_child)
