@@ -80,6 +80,8 @@ RUN_LINK_FILE = "mlflow_run.json"
 DATABASE_FILE = "mlflow.db"
 ARTIFACT_ROOT = "mlartifacts"
 DOVETAIL_FOLDER = ".dovetail"
+# In it: what the other machines of a training have recorded, each under its name.
+HOSTS_FOLDER = "hosts"
 
 # Environment variables.
 ENV_DISABLED = "DOVETAIL_DISABLED"

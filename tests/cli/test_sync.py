@@ -17,8 +17,9 @@ import pytest
 
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import RunFolderInvalid
+from mlflow_dovetail.journal import JournalWriter
 from mlflow_dovetail.run.sync import find_folders, sync_folder, sync_folders
-from mlflow_dovetail.run_folder import RunFolder
+from mlflow_dovetail.run_folder import Description, RunFolder
 
 AMBIENT = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DOVETAIL_DIR", "DOVETAIL_OFFLINE", "DOVETAIL_PARENT_RUN")
 NOWHERE = "http://127.0.0.1:9"
@@ -276,6 +277,25 @@ def test_a_folder_a_project_and_what_lies_between_are_understood(tmp_path):
     assert find_folders(project) == []
     with pytest.raises(RunFolderInvalid, match="no run folder"):
         find_folders(tmp_path)
+
+
+def test_what_another_machine_has_recorded_goes_to_the_same_run_in_every_store(tmp_path, uris):
+    folder = write(tmp_path, uris[0])
+    sync_folder(folder.path)
+    with store.open(uris[0]) as opened:
+        (run,) = opened.search("dovetail.token", folder.token)
+    about = Description(1, folder.token, uris[0], time.time_ns() // 1_000_000, run_id=run.run_id)
+    other = RunFolder.make(tmp_path / ".dovetail/hosts/node7", about)
+    writer = JournalWriter(other, "append", 1)
+    writer.metrics({"system/node7/cpu": 50.0}, 0)
+    writer.close()
+    assert find_folders(tmp_path) == [folder.path, other.path]
+    for uri in uris:
+        results = list(sync_folders(find_folders(tmp_path), uri))
+        assert {one.run_id for one in results if one.state == "complete"} == {results[0].run_id}
+        _, _, values, _ = read(uri, folder, tmp_path)
+        assert values["system/node7/cpu"] == [50.0]
+        assert len(values["m0"]) == 10
 
 
 def test_nobody_may_write_there(tmp_path, uris):

@@ -86,7 +86,10 @@ class Sender:
         if about.run_id and progress.uri == about.tracking_uri:
             run = self.store.get_run(about.run_id)
         else:
-            run = self.store.create_run(
+            # A run that this folder only adds to may have come here already, in an experiment that is known to the
+            # folder which made it.
+            known = self.store.search(names.TAG_TOKEN, about.token) if about.run_id else []
+            run = next(iter(known), None) or self.store.create_run(
                 about.token, name=about.name, tags=about.tags, start_time_ms=about.start_time_ms
             )
         progress.begin(run, about)

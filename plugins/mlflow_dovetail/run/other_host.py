@@ -63,4 +63,4 @@ class HostWatch:
 
 
 def _root() -> Path:
-    return root_for(store.project_root()) / names.DOVETAIL_FOLDER / "hosts" / socket.gethostname()
+    return root_for(store.project_root()) / names.DOVETAIL_FOLDER / names.HOSTS_FOLDER / socket.gethostname()

@@ -63,7 +63,7 @@ class SyncResult:
 
 
 def find_folders(path: Path | None = None) -> list[Path]:
-    """The run folders that are meant, the oldest first.
+    """The run folders that are meant, the oldest first; those of a training's other machines come after all runs.
 
     Args:
         path: A run folder, a project, its `.dovetail` or `.dovetail/runs`; this project when left out.
@@ -72,12 +72,12 @@ def find_folders(path: Path | None = None) -> list[Path]:
         RunFolderInvalid: It is none of these.
     """
     if path is None:
-        return _by_age(root_for(store.project_root()) / names.DOVETAIL_FOLDER / "runs")
+        return _with_hosts(root_for(store.project_root()) / names.DOVETAIL_FOLDER / "runs")
     path = path.resolve()
     if not (path / "run.json").exists():
         for runs in (path / names.DOVETAIL_FOLDER / "runs", path / "runs", path):
             if runs.is_dir() and (runs.parent.name == names.DOVETAIL_FOLDER or _by_age(runs)):
-                return _by_age(runs)
+                return _with_hosts(runs)
     return [RunFolder.open(path).path]
 
 
@@ -237,6 +237,12 @@ class _Sync:
             self._values,
             self._files,
         )
+
+
+def _with_hosts(runs: Path) -> list[Path]:
+    """The folders in `runs`, and what other machines on the same disk have sampled for these runs."""
+    hosts = sorted((runs.parent / names.HOSTS_FOLDER).glob(f"*/{names.DOVETAIL_FOLDER}/runs"))
+    return [folder for place in (runs, *hosts) for folder in _by_age(place)]
 
 
 def _by_age(runs: Path) -> list[Path]:
