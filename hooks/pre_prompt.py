@@ -77,7 +77,8 @@ def warn_of_environments(root: Path) -> None:
 
 
 def hoist(root: Path) -> None:
-    """Move `template/*` to the root: no menu of one, and the hooks at the root run."""
+    """Move `template/*` to the root: no menu of one, and the hooks at the root run instead of those for cruft."""
+    shutil.rmtree(root / "template" / "hooks", ignore_errors=True)
     for source in sorted((root / "template").iterdir()):
         source.replace(root / source.name)
     (root / "template").rmdir()

@@ -11,6 +11,9 @@ from scaffold.answers import Answers
 from scaffold.git import run_git
 from scaffold.source import REMOTE, is_remote, origin_of, without_credentials
 
+# What the project's own commands write, and its data: an update of the template has nothing to say there.
+SKIPPED = ("data/raw", "dvc.lock", "params.yaml", "metrics.json", "evaluation.json", "mlflow_run.json")
+
 
 def head_of(directory: Path) -> str:
     """The commit of a repository whose root this is; empty for anything else."""
@@ -56,6 +59,7 @@ def write_cruft(answers: Answers, project: Path) -> None:
         "checkout": answers["_checkout"],
         "context": {"cookiecutter": {**told, "_template": address}},
         "directory": "template",
+        "skip": list(SKIPPED),
     }
     text = json.dumps(state, indent=2, ensure_ascii=False) + "\n"
     (project / ".cruft.json").write_text(text, encoding="utf-8", newline="\n")

@@ -65,3 +65,11 @@ def test_hoist_replaces_files_of_the_same_name(tmp_path):
     pre_prompt.hoist(tmp_path)
     assert (tmp_path / "cookiecutter.json").read_text() == "questions"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cookiecutter.json", "{{project}}"]
+
+
+def test_hoist_leaves_the_hooks_for_cruft_out(tmp_path):
+    for place in ("hooks", "template/hooks"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "post_gen_project.py").write_text(place)
+    pre_prompt.hoist(tmp_path)
+    assert (tmp_path / "hooks" / "post_gen_project.py").read_text() == "hooks"
