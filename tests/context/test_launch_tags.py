@@ -27,6 +27,8 @@ def test_scheduler_pipeline_and_sweep_come_from_the_environment(monkeypatch: pyt
         "DVC_EXP_NAME": "puffy-ling",
         "DVC_EXP_BASELINE_REV": "a" * 40,
         "DOVETAIL_PARENT_RUN": "b" * 32,
+        "DOVETAIL_SWEEP_JOB": "3",
+        "DOVETAIL_SWEEP_PARAMS": "lr=0.1",
     }
     for key, value in given.items():
         monkeypatch.setenv(key, value)
@@ -38,6 +40,8 @@ def test_scheduler_pipeline_and_sweep_come_from_the_environment(monkeypatch: pyt
             "dovetail.dvc.experiment": "puffy-ling",
             "dovetail.dvc.baseline_rev": "a" * 40,
             "mlflow.parentRunId": "b" * 32,
+            "dovetail.sweep.job": "3",
+            "dovetail.sweep.params": "lr=0.1",
         }.items()
     )
 

@@ -22,6 +22,8 @@ class Launch:
     Args:
         command: The command line as it was typed, secrets masked.
         parent_run: The run that a sweep made for its jobs, as MLflow's run id.
+        sweep_job: The job's number in that sweep.
+        sweep_params: What the job tries, as overrides, secrets masked.
     """
 
     command: str
@@ -30,6 +32,8 @@ class Launch:
     dvc_experiment: str | None
     dvc_baseline_rev: str | None
     parent_run: str | None
+    sweep_job: str | None = None
+    sweep_params: str | None = None
     cause: str | None = None
 
 
@@ -44,4 +48,6 @@ def read_launch() -> Launch:
         dvc_experiment=os.environ.get(names.ENV_DVC_EXPERIMENT),
         dvc_baseline_rev=os.environ.get(names.ENV_DVC_BASELINE_REV),
         parent_run=parent if _RUN_ID.fullmatch(parent) else None,
+        sweep_job=os.environ.get(names.ENV_SWEEP_JOB),
+        sweep_params=os.environ.get(names.ENV_SWEEP_PARAMS),
     )

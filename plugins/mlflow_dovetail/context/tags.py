@@ -68,4 +68,6 @@ def _encode_launch(launch: Launch) -> dict[str, str | None]:
         names.TAG_DVC_EXPERIMENT: launch.dvc_experiment,
         names.TAG_DVC_BASELINE_REV: launch.dvc_baseline_rev,
         names.TAG_MLFLOW_PARENT: launch.parent_run,
+        names.TAG_SWEEP_JOB: launch.sweep_job,
+        names.TAG_SWEEP_PARAMS: launch.sweep_params,
     }
