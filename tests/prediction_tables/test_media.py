@@ -11,7 +11,9 @@ import torch
 from PIL import Image as PilImage
 
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.prediction_tables import media
 from mlflow_dovetail.prediction_tables.columns import Image
+from mlflow_dovetail.prediction_tables.policies import First
 from mlflow_dovetail.prediction_tables.schema import MEDIA_COLUMNS
 
 RANDOM = np.random.default_rng(0)
@@ -168,6 +170,119 @@ def test_lists_of_different_sizes_and_one_image_for_all_rows(table):
     table.compact()
     assert len(set(table.column("mask"))) == 1
     assert table.read().num_rows == 3
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """The images of which every pixel was looked at."""
+    found = []
+    monkeypatch.setattr(media, "pixels", lambda image, original=media.pixels: found.append(image) or original(image))
+    return found
+
+
+PHOTOS = RANDOM.integers(0, 256, (6, 3, 224, 224), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "arrays", "PIL"])
+def test_an_example_that_comes_again_is_known_by_its_id(table, looked_at, form):
+    given = {
+        "array": PHOTOS,
+        "tensor": torch.from_numpy(PHOTOS),
+        "arrays": list(PHOTOS),
+        "PIL": [PilImage.fromarray(one.transpose(1, 2, 0)) for one in PHOTOS],
+    }[form]
+    writer = table.writer()
+    for epoch in range(3):
+        order = RANDOM.permutation(6).tolist()
+        again = [given[place] for place in order] if isinstance(given, list) else given[order]
+        writer.append({"id": order, "image": again, "epoch": epoch})
+    assert len(looked_at) == 6
+    assert table.compact().media[0].rows == 6
+    pairs = set(zip(table.column("id"), table.column("image"), strict=True))
+    assert len(pairs) == 6
+
+
+@pytest.mark.parametrize("place", [(0, 0), (100, 3), (217, 217), (51, 190)])
+def test_a_changed_picture_under_the_same_id_is_another_image(table, place):
+    writer = table.writer()
+    changed = PHOTOS[:1].copy()
+    side = 224 // 32
+    changed[0, :, place[0] : place[0] + side, place[1] : place[1] + side] ^= 255
+    for image in (PHOTOS[:1], changed, PHOTOS[:1]):
+        writer.append({"id": ["a"], "image": image})
+    table.compact()
+    before, between, after = table.column("image")
+    assert before == after != between
+    np.testing.assert_array_equal(_read(table.media([between])[between]), changed[0].transpose(1, 2, 0))
+
+
+def test_a_small_image_is_known_by_all_of_it(table):
+    writer = table.writer()
+    changed = PHOTOS[:1, :, :28, :28].copy()
+    changed[0, 2, 17, 5] ^= 1
+    for image in (PHOTOS[:1, :, :28, :28], changed):
+        writer.append({"id": ["a"], "image": image})
+    assert table.compact().media[0].rows == 2
+
+
+def test_two_examples_of_one_id_keep_their_own_images(table):
+    writer = table.writer()
+    for _ in range(2):
+        writer.append({"id": ["a", "a", None, None], "image": PHOTOS[:4]})
+    table.compact()
+    assert len(set(table.column("image")[:4])) == 4
+    assert table.column("image")[:4] == table.column("image")[4:]
+
+
+def test_two_columns_of_images_are_not_mixed_up(table):
+    writer = table.writer(columns={"mask": Image})
+    for _ in range(2):
+        writer.append({"id": ["a"], "image": PHOTOS[:1], "mask": PHOTOS[:1, 0]})
+    table.compact()
+    (image,), (mask,) = set(table.column("image")), set(table.column("mask"))
+    assert image != mask
+
+
+def test_beyond_the_limit_no_picture_is_looked_at(table, looked_at):
+    writer = table.writer(most_images=2)
+    for _ in range(2):
+        writer.append({"id": range(6), "image": PHOTOS})
+    assert len(looked_at) == 2
+    assert table.compact().left_out == {"images beyond the table's limit": 8}
+    assert [digest is not None for digest in table.column("image")] == [True, True, False, False, False, False] * 2
+
+
+class Elsewhere:
+    """A tensor of another device, which tells how many values came over to the CPU."""
+
+    def __init__(self, tensor, came):
+        self._tensor, self._came = tensor, came
+        self.device, self.shape, self.ndim = torch.device("cuda"), tensor.shape, tensor.ndim
+
+    def __len__(self):
+        return len(self._tensor)
+
+    def __getitem__(self, places):
+        return Elsewhere(self._tensor[places], self._came)
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        self._came.append(self._tensor.numel())
+        return self._tensor
+
+
+@pytest.mark.parametrize("name", ["image", "photo"])
+def test_of_another_device_come_over_only_images_that_are_new(table, name):
+    came = []
+    writer = table.writer(columns={"photo": Image} if name == "photo" else None, policy=First(8))
+    for _ in range(3):
+        writer.append({"id": range(6), name: Elsewhere(torch.from_numpy(PHOTOS), came)})
+    whole = PHOTOS.size
+    assert whole <= sum(came) < 1.1 * whole
+    assert table.compact().media[0].rows == 6
+    assert len(set(table.column(name)[:6])) == 6
 
 
 NO_IMAGES = [["a.png"], [np.zeros(3)], [np.zeros((2, 2, 2, 2))], [np.zeros((2, 2), complex)], np.zeros((1, 2), "U1")]

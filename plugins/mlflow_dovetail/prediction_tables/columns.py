@@ -13,7 +13,7 @@ import pyarrow as pa
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import schema
 from mlflow_dovetail.prediction_tables.schema import Column, Kind
-from mlflow_dovetail.prediction_tables.values import Given, Same, Values, is_image
+from mlflow_dovetail.prediction_tables.values import Given, OnDevice, Same, Values, is_image
 
 ArrowType = Literal["string", "int64", "float64", "float32s"]
 ARROW_TYPES: dict[ArrowType, pa.DataType] = {
@@ -183,6 +183,8 @@ def _sample(values: Values) -> Given:
 
 def _shows_images(name: str, sample: Given) -> bool:
     """Whether these are images: arrays of two or three axes a row, of bytes, truth values or floats unless so named."""
+    if isinstance(sample, OnDevice):
+        return True
     if isinstance(sample, np.ndarray):
         return sample.ndim in (3, 4) and (name == schema.IMAGE or sample.dtype.kind in "bf" or sample.dtype == np.uint8)
     if not isinstance(sample, list) or not sample:

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mlflow_dovetail.prediction_tables.values import Given, Same, Values, is_image
+from mlflow_dovetail.prediction_tables.values import Given, OnDevice, Same, Values, is_image
 
+# Of a picture's sides: a change as large as a thirty-second part of both is seen without looking at every pixel.
+_GRID = 32
 # What an interpolation overshoots by; less than half a level.
 _OVERSHOOT = 1e-3
 _NEEDS_COLOUR = ("CMYK", "YCbCr", "HSV", "LAB", "RGBX")
 
 
-def images_of(values: Values) -> list[Given]:
-    """The images of a batch, one for all its rows or one a row; None where a row has none.
+class Images:
+    """The images of a batch: one a row, or one for all its rows; None where a row has none.
+
+    Args:
+        values: Of the column.
 
     Raises:
         TypeError: They are no images.
     """
-    images = [values.value] if isinstance(values, Same) else list(values)
-    for image in images:
-        is_array = isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.dtype.kind in "buif"
-        if not (image is None or is_array or is_image(image)):
-            what = f"an array of {image.ndim} axes" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
-            raise TypeError(f"{what} is no image")
-    return images
+
+    def __init__(self, values: Values) -> None:
+        self._values = [values.value] if isinstance(values, Same) else values
+        for image in () if isinstance(self._values, OnDevice) else self._values:
+            if isinstance(image, np.ndarray) and not (image.ndim in (2, 3) and image.dtype.kind in "buif"):
+                raise TypeError(f"an array of {image.ndim} axes is no image")
+            if not (image is None or isinstance(image, np.ndarray) or is_image(image)):
+                raise TypeError(f"a {type(image).__name__} is no image")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, rows: Sequence[int]) -> list[Given]:
+        """The images of some rows; those that are on another device come over now."""
+        return list(self._values.take(rows)) if isinstance(self._values, OnDevice) else [self._values[n] for n in rows]
+
+    def prints(self, rows: Sequence[int]) -> list[int | None]:
+        """What tells the images of some rows from others, by a grid of their pixels; None where there is none.
+
+        It costs a hundredth of the whole image's digest. It is the same in this process and its forks alone.
+        """
+        if isinstance(self._values, OnDevice):
+            grid = np.ascontiguousarray(self._values.sample(_steps(self._values.shape[1:]))[list(rows)])
+            return [_print_of(self._values.shape[1:], one) for one in grid]
+        return [None if image is None else _print_of_image(image) for image in self.take(rows)]
+
+
+def _print_of_image(image: Given) -> int:
+    array = np.asarray(image)  # of PIL's images too
+    return _print_of(array.shape, array[tuple(slice(None, None, step) for step in _steps(array.shape))])
+
+
+def _print_of(shape: tuple[int, ...], grid: np.ndarray) -> int:
+    return hash((shape, grid.dtype.str, grid.tobytes()))
+
+
+def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(max(1, side // _GRID) for side in shape)
 
 
 def pixels(image: Given) -> np.ndarray | None:
@@ -94,13 +132,22 @@ def _levels_of_floats(array: np.ndarray) -> np.ndarray:
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         array = np.nan_to_num(array, nan=low, posinf=high, neginf=low)
     if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
-        whole: np.ndarray = array * array.dtype.type(255) + array.dtype.type(0.5)
+        whole: np.ndarray = array * array.dtype.type(255)
+        whole += array.dtype.type(0.5)
         return whole
-    return _scaled(array.astype(np.float64), low, high)
+    return _scaled(array, low, high)
 
 
 def _scaled(array: np.ndarray, low: float, high: float) -> np.ndarray:
-    return (array - low) / (high - low) * 255 + 0.5 if high > low else np.zeros_like(array)
+    """Floats from 0.5 to 255.5, in the array's own precision: in place, and so in a third of the time."""
+    if not high > low:
+        return np.zeros_like(array)
+    if high / 4 - low / 4 > np.finfo(array.dtype).max / 8:  # the difference would be infinite
+        array, low, high = array / 8, low / 8, high / 8
+    found: np.ndarray = array - array.dtype.type(low)
+    found *= array.dtype.type(255 / (high - low))
+    found += array.dtype.type(0.5)
+    return found
 
 
 def _contiguous(levels: np.ndarray) -> np.ndarray:
@@ -108,10 +155,10 @@ def _contiguous(levels: np.ndarray) -> np.ndarray:
     kind = np.uint16 if levels.dtype == np.uint16 and levels.ndim == 2 else np.uint8
     if levels.dtype == kind and levels.flags.c_contiguous:
         return levels  # the caller's own pixels, which are written before `append` returns
-    found = np.empty(levels.shape, kind)
+    whole = levels.astype(kind, order="K", copy=False)
     if levels.ndim == 2:
-        np.copyto(found, levels, casting="unsafe")
-    else:
-        for channel in range(levels.shape[2]):  # three times as fast as all at once: it reads each plane in order
-            np.copyto(found[..., channel], levels[..., channel], casting="unsafe")
+        return np.ascontiguousarray(whole)
+    found = np.empty(levels.shape, kind)
+    for channel in range(levels.shape[2]):  # four times as fast as all at once: it reads each plane in order
+        found[..., channel] = whole[..., channel]
     return found

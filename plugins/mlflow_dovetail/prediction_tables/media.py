@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mlflow_dovetail.prediction_tables.images import pixels
+from mlflow_dovetail.prediction_tables.images import Images, pixels
 from mlflow_dovetail.prediction_tables.streams import LONGEST_RECORD, MEDIA, Appender
 from mlflow_dovetail.prediction_tables.values import Given
 
@@ -34,6 +35,10 @@ class RawImage(NamedTuple):
 class MediaLog:
     """Appends images that this process has not kept before.
 
+    An example that comes again, in a later epoch, is known by its id and a grid of its pixels, and costs no more than
+    that: its picture is looked at again where the grid has changed, so only a smaller change than a thirty-second part
+    of both sides goes unseen.
+
     Args:
         folder: Of the table.
         writer: Which of several writers it is.
@@ -49,9 +54,38 @@ class MediaLog:
         self._room_images = most_images
         self._room_bytes = most_bytes
         self._seen: set[bytes] = set()
+        self._most_known = most_images
+        self._known: dict[tuple[str, str | None, int | None], str] = {}  # column, id and print -> digest
         self._waiting: list[tuple[bytes, np.ndarray]] = []
         self._waiting_bytes = 0
         self.left_out: Counter[str] = Counter()
+
+    def keep_rows(
+        self, column: str, images: Images, rows: Sequence[int], ids: Sequence[str | None] | None
+    ) -> list[str | None]:
+        """The digests of the images of some rows; None where there is no image or no room for it.
+
+        Args:
+            column: Its name.
+            images: Of the whole batch.
+            rows: Which of them.
+            ids: Of the examples in these rows; None where they have none.
+        """
+        if ids is None:
+            return [self.keep(image) for image in images.take(rows)]
+        prints = images.prints(rows)
+        examples = [(column, one, print_) for one, print_ in zip(ids, prints, strict=True)]
+        found = [self._known.get(example) for example in examples]
+        new = [place for place, digest in enumerate(found) if digest is None and prints[place] is not None]
+        fresh = images.take([rows[place] for place in new]) if self._room_images else [None] * len(new)
+        for place, image in zip(new, fresh, strict=True):
+            if not self._room_images:  # no look at what would only be left out
+                self.left_out[TOO_MANY] += 1
+                continue
+            found[place] = self.keep(image)
+            if (digest := found[place]) and ids[place] is not None and len(self._known) < self._most_known:
+                self._known[examples[place]] = digest
+        return found
 
     def keep(self, image: Given) -> str | None:
         """The digest of an image that is kept, in hex; None where there is no image or no room for it."""
@@ -82,6 +116,7 @@ class MediaLog:
             self._file.append([(MEDIA, (head, levels.reshape(-1).view(np.uint8).data)) for head, levels in waiting])
         except OSError:
             self._seen.difference_update(head[:16] for head, _ in waiting)
+            self._known.clear()
             raise
 
     def close(self) -> None:
@@ -91,7 +126,10 @@ class MediaLog:
     def _why_not(self, size_bytes: int) -> str:
         if size_bytes > LONGEST_RECORD - _FORM.size:
             return TOO_LARGE
-        return TOO_MANY if self._room_images < 1 or size_bytes > self._room_bytes else ""
+        if not self._room_images or size_bytes > self._room_bytes:
+            self._room_images = 0  # a smaller one that would still fit is not waited for
+            return TOO_MANY
+        return ""
 
     def _add(self, key: bytes, head: bytes, levels: np.ndarray) -> None:
         self._seen.add(key)

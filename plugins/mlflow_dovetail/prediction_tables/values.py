@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,7 +28,35 @@ class Same:
 
 # Whatever a user hands over, or an element of it.
 Given: TypeAlias = Any
-Values: TypeAlias = pa.Array | np.ndarray | list[Any] | Same
+
+
+class OnDevice:
+    """Images of a batch on another device than the CPU, (n, height, width) or (n, channels, height, width).
+
+    Args:
+        tensor: Of torch.
+    """
+
+    def __init__(self, tensor: Given) -> None:
+        self._tensor = tensor.detach()
+        self.shape: tuple[int, ...] = tuple(tensor.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, rows: Sequence[int]) -> np.ndarray:
+        """Some rows, as an array on the CPU."""
+        found: np.ndarray = _on_cpu(self._tensor if len(rows) == len(self) else self._tensor[list(rows)])
+        return found
+
+    def sample(self, steps: Sequence[int]) -> np.ndarray:
+        """Of every row, each so-manieth element along its axes, on the CPU."""
+        places = (slice(None), *(slice(None, None, step) for step in steps))
+        found: np.ndarray = _on_cpu(self._tensor[places])
+        return found
+
+
+Values: TypeAlias = pa.Array | np.ndarray | list[Any] | Same | OnDevice
 
 
 def take(value: Given, *, is_image_column: bool = False) -> Values:
@@ -37,8 +65,10 @@ def take(value: Given, *, is_image_column: bool = False) -> Values:
     Args:
         value: A tensor or array whose first axis is the rows; a list or tuple; a pandas, polars or Arrow column; or
             anything else, which is one value for all rows.
-        is_image_column: An array of two axes is then one image for all rows.
+        is_image_column: An array of two axes is then one image for all rows, and images on another device stay there.
     """
+    if is_image_column and _is_elsewhere(value) and value.ndim in (3, 4):
+        return OnDevice(value)
     value = _on_cpu(value)
     if isinstance(value, (pa.Array, pa.ChunkedArray)) or hasattr(value, "to_arrow"):
         return _one_chunk(value if isinstance(value, (pa.Array, pa.ChunkedArray)) else value.to_arrow())
@@ -84,6 +114,8 @@ def to_arrow(values: Values, kind: str, type_: pa.DataType, rows: int) -> pa.Arr
     Raises:
         ValueError, TypeError, OverflowError, pa.ArrowException: They are of another kind.
     """
+    if isinstance(values, OnDevice):
+        values = values.take(range(rows))
     if isinstance(values, Same):
         one = to_arrow([values.value], kind, type_, 1)
         return one if rows == 1 else one.take(pa.array(np.zeros(rows, np.int64)))
@@ -175,6 +207,11 @@ def _with_text_keys(value: Given) -> Given:
 
 def _may_hold_tensors(values: Given) -> bool:
     return any(hasattr(one, "detach") or hasattr(one, "__array__") for one in set(map(type, values)))
+
+
+def _is_elsewhere(value: Given) -> bool:
+    """Whether it is a tensor that is not on the CPU."""
+    return hasattr(value, "detach") and getattr(getattr(value, "device", None), "type", "cpu") != "cpu"
 
 
 def _on_cpu(value: Given) -> Given:

@@ -24,7 +24,7 @@ from mlflow_dovetail.prediction_tables.columns import (
     column_said,
     schema_of,
 )
-from mlflow_dovetail.prediction_tables.images import images_of
+from mlflow_dovetail.prediction_tables.images import Images
 from mlflow_dovetail.prediction_tables.policies import Policy
 from mlflow_dovetail.prediction_tables.streams import (
     LEFT_OUT,
@@ -146,12 +146,12 @@ class TableWriter:
             why = f"A table's columns stay those of its first batch, and of this one is true: {'; '.join(problems)}."
             raise self._refusal(why, "Give every batch the same columns, with None where a row has no value.")
 
-    def _converted(self, column: StoredColumn, values: Values, rows: int) -> pa.Array | list[Given]:
-        """A column as an Arrow array; images as they are, looked at."""
+    def _converted(self, column: StoredColumn, values: Values, rows: int) -> pa.Array | Images:
+        """A column as an Arrow array; images as they are."""
         kind = column.column.kind
         try:
             if kind == "image":
-                return images_of(values)
+                return Images(values)
             found = to_arrow(values, kind, column.arrow_type, rows)
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise self._refusal(
@@ -180,7 +180,8 @@ class TableWriter:
         if kept is not None:
             plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
         try:
-            digests = {name: self._digests(arrays[name], members) for name in images}
+            ids = plain[schema.ID].to_pylist() if images and schema.ID in plain else None
+            digests = {name: self._digests(name, arrays[name], members, ids) for name in images}
             self._media.write()
             left_out |= self._media.left_out
             self._media.left_out.clear()
@@ -191,10 +192,10 @@ class TableWriter:
                 f"{error.strerror or error}.", f"Make room where {self.folder} lies, or make it writable."
             ) from error
 
-    def _digests(self, images: list[Any], members: np.ndarray) -> pa.Array:
+    def _digests(self, column: str, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
         if len(images) == 1 and len(members):
-            return pa.array([self._media.keep(images[0])] * len(members), pa.string())
-        return pa.array([self._media.keep(images[index]) for index in members.tolist()], pa.string())
+            return pa.array(self._media.keep_rows(column, images, [0], None) * len(members), pa.string())
+        return pa.array(self._media.keep_rows(column, images, members.tolist(), ids), pa.string())
 
     def _write(self, batch: pa.RecordBatch, left_out: Mapping[str, int]) -> None:
         records: list[tuple[bytes, Sequence[memoryview | bytes]]] = []
