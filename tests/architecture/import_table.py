@@ -39,6 +39,7 @@ TABLE = {
     "dvc_link": room(2, "dvc", "dvc_data", "mlflow", "msgspec"),
     "system_metrics": room(2, "pynvml", "psutil"),
     "prediction_tables": room(2, "pyarrow", "PIL", "numpy", "msgspec", "scipy", "pandas", "polars", "jinja2"),
+    "doctor": room(3, "dvc", "dotenv", "packaging", "msgspec", "torch"),
     "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml", "pyarrow", "polars"),
     "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),
     "sweeps": room(4, "hydra", "omegaconf", "optuna", "mlflow"),

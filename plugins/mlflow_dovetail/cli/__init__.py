@@ -11,7 +11,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from mlflow_dovetail import __version__
@@ -37,6 +37,7 @@ COMMANDS = {
     ),
     "sync": ("Send runs that are kept here to their store, or to another one.", "dovetail sync"),
     "exec": ("Track any command as a run.", "dovetail exec --run-name baseline -- python train.py --lr 0.1"),
+    "doctor": ("Examine a project and its machine, and say what to do; nothing is changed.", "dovetail doctor"),
 }
 
 
@@ -59,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 fine, 1 failed, 2 wrong usage, 130 interrupted. A reader that closes the pipe early is fine.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    shell = dict(os.environ)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that an old console cannot show
     try:
-        code = _run(words)
+        code = _run(words, shell)
         sys.stdout.flush()
     except DovetailError as error:
         tell(error)
@@ -89,10 +91,10 @@ def tell(error: DovetailError) -> None:
     print("\n".join(escaped(line, keep="\n") for line in lines), file=sys.stderr)
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], shell: Mapping[str, str]) -> int:
     parser = build_parser(words)
     try:
-        arguments = parser.parse_args(words)
+        arguments = parser.parse_args(words, argparse.Namespace(shell=shell))
     except SystemExit as stop:
         # argparse has printed what is to be said: 0 after --help and --version, 2 after a mistake.
         return stop.code if isinstance(stop.code, int) else WRONG_USAGE

@@ -1,0 +1,140 @@
+"""A local `mlflow.db`, read with SQLite alone and never written: MLflow's own client migrates what it opens."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from mlflow_dovetail.doctor import schema
+from mlflow_dovetail.doctor.artifacts import locations
+from mlflow_dovetail.doctor.dvc_project import nearest_folder
+from mlflow_dovetail.doctor.records import Finding, Told, note, ok, problem, warning
+
+BUSY_SECONDS = 2.0
+# Reading a large database whole takes long; a look of so many seconds finds most damage.
+CHECK_SECONDS = 3.0
+_STEPS_BETWEEN_LOOKS = 100_000
+_WAL = b"\x02\x02"
+
+
+def look(path: Path, origin: str) -> Told:
+    """Whether runs can be kept in the database at `path`, and where their artifacts go."""
+    found = [*_place(path)]
+    yield from found
+    if any(one.level == "problem" for one in found):
+        return
+    if not path.exists() or path.stat().st_size == 0:
+        yield ok(f"The store is {path} (from {origin}); the first run makes it.")
+        return
+    try:
+        with closing(_open(path)) as connection:
+            found = [*_inside(connection, path)]
+    except sqlite3.OperationalError as error:
+        yield _refused(path, error)
+        return
+    except sqlite3.DatabaseError as error:
+        yield broken(path, str(error))
+        return
+    yield from found
+    if not any(one.level == "problem" for one in found):
+        yield ok(f"The store is {path} (from {origin}), {path.stat().st_size / 1e6:.1f} MB.")
+
+
+def broken(path: Path, why: str) -> Finding:
+    """The finding about a database that SQLite cannot read."""
+    return problem(
+        f"The database {path} is damaged.",
+        f"SQLite says: {why.rstrip('.')}. Training goes on all the same: its runs are kept in .dovetail/ until there "
+        "is a sound one.",
+        f"Copy it aside. Put back a backup; or save what can be read: sqlite3 {path.name} .recover | sqlite3 new.db; "
+        "or move it away for a new one. Then run: dovetail sync",
+    )
+
+
+def _place(path: Path) -> Iterator[Finding]:
+    if path.is_dir():
+        yield problem(
+            f"{path} is a folder.",
+            "The database of the runs belongs there.",
+            "Move it away; the next run makes the file.",
+        )
+        return
+    folder = nearest_folder(path.parent)
+    why = "is not writable for you, and SQLite writes its journal there" if folder.is_dir() else "is no folder"
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        yield problem(
+            f"The database {path} cannot be written.",
+            f"{folder} {why}.",
+            "Make it writable, or set MLFLOW_TRACKING_URI to a store elsewhere.",
+        )
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield problem(
+            f"The database {path} cannot be {'written' if os.access(path, os.R_OK) else 'read'}.",
+            "You have not the right to do so.",
+            f"Run: chmod u+rw {path}; or ask its owner.",
+        )
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection that makes and changes no file.
+
+    A database in WAL mode is opened as one that nobody writes, where nobody does: SQLite would make files beside it.
+    """
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:20] == _WAL
+    is_still = is_wal and not path.with_name(f"{path.name}-wal").exists()
+    address = f"{path.as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
+
+
+def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "alembic_version" not in tables or "experiments" not in tables:
+        yield problem(
+            f"The database {path} is not MLflow's.",
+            f"It has {'other tables' if tables else 'no tables'}.",
+            "Move it away, or set MLFLOW_TRACKING_URI to another one.",
+        )
+        return
+    damage = _damage(connection)
+    if damage:
+        yield broken(path, damage)
+        return
+    yield from schema.compare(connection.execute("SELECT version_num FROM alembic_version").fetchall(), path)
+    yield from locations(connection, path)
+
+
+def _damage(connection: sqlite3.Connection) -> str:
+    """What SQLite's own check finds; empty when it finds nothing, or has not come to an end in time."""
+    until = time.monotonic() + CHECK_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS_BETWEEN_LOOKS)
+    try:
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            return ""
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return "" if answer == "ok" else " ".join(str(answer).split())
+
+
+def _refused(path: Path, error: sqlite3.OperationalError) -> Finding:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return warning(
+            f"The database {path} is locked.",
+            f"Another program has written to it for {BUSY_SECONDS:.0f} s and more. Runs wait for it in .dovetail/.",
+            f"Look who has it: fuser {path}; a backup or `mlflow db upgrade` may take a while.",
+        )
+    if "readonly" in text:
+        return note(
+            f"A program that was killed has left half a change in {path}.",
+            "Whoever opens it next takes that back; it has not been looked into.",
+            "Run any command that reads runs, such as: dovetail show RUN",
+        )
+    return broken(path, text)

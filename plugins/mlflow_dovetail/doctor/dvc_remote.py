@@ -1,0 +1,110 @@
+"""DVC's default remote: set, and there. A network is asked for a few seconds only."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from mlflow_dovetail.doctor.dvc_project import nearest_folder, read_settings
+from mlflow_dovetail.doctor.records import Finding, Place, Step, Told, ok, problem, warning
+from mlflow_dovetail.redact import mask_text, strip_url_credentials
+
+NETWORK_SECONDS = 5.0
+
+
+def check(place: Place) -> Told:
+    """Nothing where another check says that DVC is not there or not set up."""
+    try:
+        settings = read_settings(place.root) if (place.root / ".dvc").is_dir() else None
+    except ImportError:
+        return
+    if not isinstance(settings, dict):
+        return
+    name = settings.get("core", {}).get("remote")
+    if name not in settings.get("remote", {}):
+        yield _unset(name, sorted(settings.get("remote", {})))
+        return
+    yield Step(f"looking at the DVC remote {name}")
+    yield _look(name, settings)
+
+
+def _unset(name: str | None, known: list[str]) -> Finding:
+    if name:
+        return problem(
+            f"DVC's default remote {name!r} is not defined.",
+            f"Known are: {', '.join(known) or 'none'}. `dvc push` and `dvc pull` stop.",
+            f"Run: dvc remote add {name} URL",
+        )
+    return warning(
+        "DVC has no default remote.",
+        "The data are on this machine only: nobody can pull them, and a lost disk loses them.",
+        f"Run: dvc remote default {known[0]}" if known else "Run: dvc remote add --default storage URL",
+    )
+
+
+def _look(name: str, settings: dict[str, Any]) -> Finding:
+    from dvc.fs import get_cloud_fs
+
+    try:
+        make, config, path = get_cloud_fs(settings, name=name)
+    except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
+        return problem(
+            f"DVC's remote {name!r} cannot be used.", _first_line(error), f"Mend it: dvc remote modify {name}"
+        )
+    if make.protocol == "local":
+        return _folder(name, Path(path))
+    return _network(name, strip_url_credentials(str(settings["remote"][name]["url"])), make, config, path)
+
+
+def _folder(name: str, path: Path) -> Finding:
+    if path.is_dir():
+        if os.access(path, os.W_OK | os.X_OK):
+            return ok(f"DVC's default remote {name!r} is there: {path}")
+        return problem(
+            f"DVC's remote {name!r} cannot be written.",
+            f"{path} is not writable for you.",
+            "Ask its owner for the right.",
+        )
+    there = nearest_folder(path)
+    if there == path.parent and there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return warning(
+            f"DVC's remote {name!r} is not there: {path}",
+            "Nothing has been pushed yet, or the folder is gone; the data are in this machine's cache only.",
+            "Run: dvc push",
+        )
+    return problem(
+        f"DVC's remote {name!r} is gone: {path}",
+        f"{there} is the last folder on the way that is there, and it "
+        f"{'cannot be written' if there == path.parent else 'has not the rest of the path'}.",
+        f"Mount or restore it; or choose another: dvc remote modify {name} url PATH; then dvc push",
+    )
+
+
+def _network(name: str, url: str, make: Any, config: dict[str, Any], path: str) -> Finding:  # noqa: ANN401 - DVC's
+    answer: list[Exception | bool] = []
+
+    def ask() -> None:
+        try:
+            answer.append(make(**config).exists(path))
+        except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
+            answer.append(error)
+
+    # In a thread: no remote's own time limits bound all that it does.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NETWORK_SECONDS)
+    remedy = f"Check the network, the address and your credentials, and try: dvc status --cloud --remote {name}"
+    if not answer:
+        return problem(
+            f"DVC's remote {name!r} does not answer: {url}", f"It was given {NETWORK_SECONDS:.0f} s.", remedy
+        )
+    if isinstance(answer[0], Exception):
+        return problem(f"DVC's remote {name!r} cannot be reached: {url}", _first_line(answer[0]), remedy)
+    # Most object stores have no empty folders, and many web servers show none.
+    return ok(f"DVC's default remote {name!r} answers: {url}{'' if answer[0] else ' (nothing to see there yet)'}")
+
+
+def _first_line(error: Exception) -> str:
+    return mask_text((str(error).splitlines() or [type(error).__name__])[0][:300]).rstrip(".") + "."
