@@ -96,15 +96,23 @@ def browse() -> Iterator[Browser]:
 
 def open_run(browser: Browser, address: str, run_id: str, tab: str = "") -> Page:
     """A run's page; `tab` is "", "/model-metrics" or "/artifacts"."""
+    page = open_runs(browser, address, run_id, f"/{run_id}{tab}?")
+    page.get_by_text("Model metrics").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3_000)  # the page polls, so it is never idle
+    return page
+
+
+def open_runs(browser: Browser, address: str, run_id: str, what: str) -> Page:
+    """The page of the runs of a run's experiment; `what` follows in its address."""
     from mlflow.tracking import MlflowClient
 
     experiment_id = MlflowClient(address).get_run(run_id).info.experiment_id
     page = browser.new_page(viewport={"width": 1280, "height": 1200})
     # MLflow's assistant opens by itself on the first visit.
-    page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-    page.goto(f"{address}/#/experiments/{experiment_id}/runs/{run_id}{tab}?workflowType=machine_learning")
-    page.get_by_text("Model metrics").first.wait_for(timeout=60_000)
-    page.wait_for_timeout(3_000)  # the page polls, so it is never idle
+    page.add_init_script(
+        "if (window === top) localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+    )
+    page.goto(f"{address}/#/experiments/{experiment_id}/runs{what}&workflowType=machine_learning")
     return page
 
 
