@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from mlflow_dovetail.prediction_tables.compaction import compact
-from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
+from mlflow_dovetail.prediction_tables.reading import read_media, read_table
+from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.prediction_tables.writer import TableWriter
 

@@ -15,7 +15,8 @@ import pytest
 from mlflow_dovetail.prediction_tables import compaction, packs, schema
 from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.policies import First
-from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
+from mlflow_dovetail.prediction_tables.reading import read_media, read_table
+from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.schema import Column, File, Manifest
 from mlflow_dovetail.prediction_tables.writer import TableWriter
 

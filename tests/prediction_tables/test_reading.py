@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
+from mlflow_dovetail.prediction_tables import compaction, parquet_files
+from mlflow_dovetail.prediction_tables.columns import Number
+from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_last_epoch, read_media, read_table
+from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.schema import File
 
 
@@ -95,3 +98,138 @@ def test_a_file_that_is_missing_or_damaged_is_named(stored, damage):
         stored.read()
     with pytest.raises(DovetailError, match=r"pack-00001.*Download the table's whole folder again"):
         stored.media(digests)
+
+
+def _say(writer, epoch, ids, loss):
+    writer.append({"id": ids, "epoch": epoch, "loss": [loss] * len(ids)})
+
+
+def _told(table):
+    return [tuple(row.values()) for row in table.read(["epoch", "id", "loss"]).to_pylist()]
+
+
+@pytest.mark.parametrize("compactions", [1, 2])
+def test_what_a_resumed_run_says_again_counts_and_what_it_does_not_say_again_stays(table, compactions):
+    first = table.writer(writer="1")
+    _say(first, 0, ["a", "b"], 1.0)
+    _say(first, 1, ["a", "b"], 2.0)
+    first.close()
+    if compactions == 2:
+        table.compact()
+    second = table.writer(writer="3", attempt=3)
+    _say(second, 1, ["b", "c"], 3.0)
+    _say(second, 2, ["a"], 4.0)
+    manifest = table.compact()
+    assert manifest.rows == 7
+    assert [one.attempts for one in manifest.data] == ([((1, 4), (3, 3))], [(), ((3, 3),)])[compactions - 1]
+    assert _told(table) == [(0, "a", 1.0), (0, "b", 1.0), (1, "a", 2.0), (1, "b", 3.0), (1, "c", 3.0), (2, "a", 4.0)]
+    assert table.read(["loss"])["loss"].to_pylist() == [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]
+
+
+def test_within_an_attempt_an_example_is_said_as_often_as_it_was_logged(table):
+    for rank in range(2):
+        writer = table.writer(writer=str(rank), attempt=2)
+        for step in range(2):
+            writer.append({"id": ["a"], "epoch": 0, "step": step})
+    table.compact()
+    assert table.read().num_rows == 4
+
+
+def test_rows_without_an_id_all_stand(table):
+    for attempt in (1, 2):
+        table.writer(attempt=attempt).append({"id": [None, None, "a"], "epoch": 0})
+    table.compact()
+    assert table.column("id") == [None, None, None, None, "a"]
+
+
+def test_an_attempt_of_a_table_without_epochs_says_all_anew(table):
+    table.writer(attempt=1).append({"id": ["a", "b"], "n": [1, 2]})
+    table.writer(attempt=2).append({"id": ["a"], "n": [3]})
+    table.compact()
+    assert table.read().to_pydict() == {"id": ["b", "a"], "n": [2, 3]}
+
+
+def _in_pieces(table, on_disk, tmp_path, more=None):
+    """A run that began here, and went on from a new folder; both have uploaded to the same place."""
+    elsewhere = on_disk(tmp_path / "another machine")
+    for one, is_piece in ((table, False), (elsewhere, True)):
+        writer = one.writer(is_piece=is_piece, most_images=1)
+        for epoch in (1, 2) if is_piece else (0, 1):
+            images = np.stack([np.full((8, 8), epoch, np.uint8), np.full((8, 8), 99, np.uint8)])
+            rows = {"id": ["a", "b"], "image": images, "loss": float(is_piece), "epoch": epoch}
+            writer.append(rows | ((more or {}) if is_piece else {}))
+        one.compact()
+    shutil.copytree(elsewhere.target, table.target, dirs_exist_ok=True)
+    return table
+
+
+def test_a_run_that_goes_on_from_another_folder_overwrites_nothing(table, on_disk, tmp_path):
+    manifest = _in_pieces(table, on_disk, tmp_path).manifest
+    assert _told(table) == [(0, "a", 0.0), (0, "b", 0.0), (1, "a", 1.0), (1, "b", 1.0), (2, "a", 1.0), (2, "b", 1.0)]
+    assert (manifest.rows, len(manifest.data), len(manifest.media)) == (8, 2, 2)
+    assert manifest.left_out == {"images beyond the table's limit": 6}
+    digests = [digest for digest in table.column("image") if digest]
+    assert len(digests) == 2 and len(table.media(digests)) == 2
+
+
+def test_pieces_with_other_columns_go_below_each_other(table, on_disk, tmp_path):
+    _in_pieces(table, on_disk, tmp_path, {"margin": [0.5, 0.25]})
+    assert table.column("margin") == [None, None, 0.5, 0.25, 0.5, 0.25]
+
+
+def test_pieces_that_cannot_be_one_table_say_so(table, on_disk, tmp_path):
+    _in_pieces(table, on_disk, tmp_path, {"epoch": ["first", "second"]})
+    with pytest.raises(DovetailError, match=r"went on with other columns.*one by one"):
+        table.read()
+
+
+EPOCHS = [
+    ("whole", [0, 1, 2, 2, 1], [2, 3]),
+    ("halves", [0.5, 1.5, 1.5, 0.5, 0.5], [1, 2]),
+    ("with gaps", [0.0, None, 3.0, float("nan"), 3.0], [2, 4]),
+    ("none", [None] * 5, [0, 1, 2, 3, 4]),
+    ("texts", list("abcde"), [0, 1, 2, 3, 4]),
+]
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [one[1:] for one in EPOCHS], ids=[one[0] for one in EPOCHS])
+def test_the_last_epoch_is_read_alone(table, monkeypatch, epochs, rows):
+    monkeypatch.setattr(compaction, "_GROUP_ROWS", 2)
+    table.writer().append({"n": range(5), "epoch": epochs})
+    table.compact()
+    assert read_last_epoch(table.target, ["n"]).to_pydict() == {"n": rows}
+    assert read_last_epoch(table.target).select(["n"]).to_pydict() == {"n": rows}
+
+
+def test_of_many_epochs_only_the_last_ones_files_and_groups_are_read(table, monkeypatch):
+    monkeypatch.setattr(compaction, "SHARD_ROWS", 400)
+    monkeypatch.setattr(compaction, "_GROUP_ROWS", 50)
+    writer = table.writer()
+    for epoch in range(40):
+        _say(writer, epoch, [str(number) for number in range(100)], float(epoch))
+    manifest = table.compact()
+    (last,) = files_of_last_epoch(manifest)
+    for file in set(manifest.data) - {last}:
+        (table.target / file.path).unlink()
+    read = []
+    original = parquet_files.pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        parquet_files.pq.ParquetFile,
+        "read_row_group",
+        lambda self, group, **options: read.append(group) or original(self, group, **options),
+    )
+    assert read_last_epoch(table.target)["loss"].to_pylist() == [39.0] * 100
+    assert len(read) == 2
+
+
+def test_the_last_epoch_of_a_resumed_run_is_what_the_later_attempt_said(table):
+    _say(table.writer(), 5, ["a", "b"], 1.0)
+    _say(table.writer(attempt=2), 5, ["b"], 2.0)
+    table.compact()
+    assert read_last_epoch(table.target, ["id", "loss"]).to_pydict() == {"id": ["a", "b"], "loss": [1.0, 2.0]}
+
+
+def test_the_last_epoch_of_an_empty_table_has_its_columns(table):
+    table.writer(columns={"n": Number}).append({"n": []})
+    table.compact()
+    assert read_last_epoch(table.target).column_names == ["n"]

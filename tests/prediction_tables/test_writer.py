@@ -16,7 +16,8 @@ import pytest
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.columns import Class, Text
 from mlflow_dovetail.prediction_tables.compaction import compact
-from mlflow_dovetail.prediction_tables.reading import read_manifest, read_table
+from mlflow_dovetail.prediction_tables.reading import read_table
+from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.streams import folder_name
 from mlflow_dovetail.prediction_tables.writer import TableWriter
 

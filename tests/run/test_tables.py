@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_a_resumed_run_goes_on_with_its_table():
     with dt.start_run(run.run_id) as again:
         again.table("val").append({**ROWS, "epoch": 1})
     assert dt.load_predictions(run.run_id).epoch.tolist() == [0, 0, 1, 1]
+
+
+def test_a_run_that_goes_on_without_its_folder_keeps_what_the_store_has(client: MlflowClient):
+    with dt.start_run() as run:
+        run.table("val").append({**ROWS, "epoch": 0, "loss": 1.0})
+        run.table("val").append({**ROWS, "epoch": 1, "loss": 2.0})
+        folder = Path(run.folder)
+    shutil.rmtree(folder)
+    with dt.start_run(run.run_id) as again:
+        assert Path(again.folder).exists()
+        again.table("val").append({**ROWS, "id": ["b", "c"], "epoch": 1, "loss": 3.0})
+    rows = dt.load_predictions(run.run_id)
+    assert list(zip(rows.epoch, rows.id, rows.loss, strict=True)) == [
+        (0, "a", 1.0),
+        (0, "b", 1.0),
+        (1, "a", 2.0),
+        (1, "b", 3.0),
+        (1, "c", 3.0),
+    ]
+    assert {"manifest.json", "index.html"} < files(client, run.run_id, "predictions/val")
+    assert len(files(client, run.run_id, "predictions/val/data")) == 2
 
 
 def test_a_policy_and_what_it_left_out(client: MlflowClient):

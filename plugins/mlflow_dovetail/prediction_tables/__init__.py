@@ -6,7 +6,8 @@ from mlflow_dovetail.prediction_tables.comparing import Comparison, compare
 from mlflow_dovetail.prediction_tables.comparison_page import render_comparison
 from mlflow_dovetail.prediction_tables.comparison_text import as_json, as_text
 from mlflow_dovetail.prediction_tables.policies import All, First, PerClass, Policy, RandomCount, RandomShare, Worst
-from mlflow_dovetail.prediction_tables.reading import read_manifest, read_media, read_table
+from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_last_epoch, read_media, read_table
+from mlflow_dovetail.prediction_tables.reading_manifests import is_manifest, read_manifest
 from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.prediction_tables.streams import folder_name
 from mlflow_dovetail.prediction_tables.views import worst_first, write_views
@@ -33,7 +34,10 @@ __all__ = [
     "as_text",
     "compact",
     "compare",
+    "files_of_last_epoch",
     "folder_name",
+    "is_manifest",
+    "read_last_epoch",
     "read_manifest",
     "read_media",
     "read_table",

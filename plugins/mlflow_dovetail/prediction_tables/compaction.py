@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlflow_dovetail.prediction_tables import packs
 from mlflow_dovetail.prediction_tables.columns import schema_of
 from mlflow_dovetail.prediction_tables.merging import MergedRows
-from mlflow_dovetail.prediction_tables.parquet_files import Place, Series
+from mlflow_dovetail.prediction_tables.parquet_files import Place, Series, describe
 from mlflow_dovetail.prediction_tables.schema import File, Manifest
 from mlflow_dovetail.prediction_tables.settling import Settled, settled
 from mlflow_dovetail.prediction_tables.streams import (
@@ -72,9 +71,10 @@ class _Compaction:
     def __init__(self, source: Path, target: Path, record: TableRecord, *, is_over: bool) -> None:
         self._source, self._target, self._record, self._is_over = source, target, record, is_over
         self._columns = read_columns(source) or ()
-        self._shards = Series(target / "data", "part")
-        self._packs = Series(target / "media", "pack")
-        self._before = read_json(target / "manifest.json", Manifest)
+        self._shards = Series(target / "data", "part", record.piece)
+        self._packs = Series(target / "media", "pack", record.piece)
+        self._name = f"manifest-{record.piece}.json" if record.piece else "manifest.json"
+        self._before = read_json(target / self._name, Manifest)
         self._over = read_json(source / "over.json", Over)
         self._is_old = is_over
 
@@ -88,7 +88,7 @@ class _Compaction:
         is_live = any(is_written_to(self._source / name) for name in files)
         self._shards.clean()
         self._packs.clean()
-        for path in (*self._target.glob(".manifest.json.*"), *self._source.glob(".over.json.*")):
+        for path in (*self._target.glob(f".{self._name}.*"), *self._source.glob(".over.json.*")):
             path.unlink(missing_ok=True)
         left_out = self._write_shards()
         if not self._is_over and not self._is_unlisted():
@@ -125,7 +125,7 @@ class _Compaction:
         """How many bytes of rows are in no shard, and when the first of them was written."""
         place = self._begin()
         size, seconds = 0, []
-        for path in (path for paths in streams(self._source, "rows").values() for path in paths):
+        for path in (path for stream in streams(self._source, "rows") for path in stream.paths):
             offset = place.offsets.get(path.name, 0)
             size += max(0, path.stat().st_size - offset)
             second = first_second(path, offset)
@@ -171,21 +171,21 @@ class _Compaction:
             media=tuple(self._file(path, before) for path in self._packs.paths()),
             policy=self._record.policy.words,
             left_out=dict(sorted(left_out.items())),
+            begun_at=self._record.made_at,
         )
         if manifest != self._before:
             self._target.mkdir(parents=True, exist_ok=True)
             content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-            write_whole(self._target / "manifest.json", content + b"\n")
+            write_whole(self._target / self._name, content + b"\n")
         return manifest
 
     def _file(self, path: Path, before: dict[str, File]) -> File:
         name = path.relative_to(self._target).as_posix()
-        known = before.get(name)
-        return known or File(name, pq.read_metadata(path).num_rows, path.stat().st_size)
+        return before.get(name) or describe(path, name)
 
     def _raw_files(self) -> tuple[str, ...]:
-        groups = (*streams(self._source, "rows").values(), *streams(self._source, "media").values())
-        return tuple(path.name for paths in groups for path in paths)
+        groups = (*streams(self._source, "rows"), *streams(self._source, "media"))
+        return tuple(path.name for stream in groups for path in stream.paths)
 
     def _end(self, files: tuple[str, ...], manifest: Manifest) -> None:
         """Remove the raw files; first say so, so that a half removal is not taken for what there was."""
@@ -201,6 +201,7 @@ class _Shard:
     def __init__(self) -> None:
         self.rows = 0
         self.place = Place()
+        self._attempts: list[tuple[int, int]] = []
         self._bytes = 0
         self._tables: list[pa.Table] = []
 
@@ -210,7 +211,10 @@ class _Shard:
 
     def add(self, one: Settled) -> None:
         self._tables.append(one.table)
+        said = self._attempts.pop()[1] if self._attempts and self._attempts[-1][0] == one.attempt else 0
+        self._attempts.append((one.attempt, said + one.table.num_rows))
         self.place = one.place
+        self.place.attempts = () if self._attempts[0][0] == 1 == len(self._attempts) else tuple(self._attempts)
         self.rows += one.table.num_rows
         self._bytes += one.table.nbytes
 

@@ -44,13 +44,14 @@ class MediaLog:
         writer: Which of several writers it is.
         most_images: How many different ones it keeps.
         most_bytes: How much raw pixels it keeps.
+        attempt: Which one at the run's training this is.
 
     Attributes:
         left_out: How many images were left out since it was last emptied, by cause.
     """
 
-    def __init__(self, folder: Path, writer: str, most_images: int, most_bytes: int) -> None:
-        self._file = Appender(folder, writer, "media")
+    def __init__(self, folder: Path, writer: str, most_images: int, most_bytes: int, attempt: int = 1) -> None:
+        self._file = Appender(folder, writer, "media", attempt)
         self._room_images = most_images
         self._room_bytes = most_bytes
         self._seen: set[bytes] = set()

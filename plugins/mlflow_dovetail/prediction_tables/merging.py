@@ -1,4 +1,4 @@
-"""The rows of all writers of a table as one series, ordered by epoch, step and writer, without holding them all."""
+"""The rows of all writers of a table as one series, ordered by attempt, epoch, step and writer, in little memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mlflow_dovetail.prediction_tables.parquet_files import Place, add
 from mlflow_dovetail.prediction_tables.streams import (
     LEFT_OUT,
     ROWS,
+    Stream,
     decode_counts,
     read_batch,
     read_records,
@@ -25,7 +26,7 @@ class _Head(NamedTuple):
     """The next batch of a writer, and where its file has been read up to then."""
 
     batch: pa.RecordBatch
-    moment: tuple[float, float]
+    moment: tuple[int, float, float]
     file: str
     end: int
 
@@ -44,7 +45,8 @@ class MergedRows:
 
     Attributes:
         place: Behind the batch that was given last.
-        has_pause: Whether a writer has nothing more now, and might add to the epoch that was given last.
+        attempt: At the training, of that batch.
+        has_pause: Whether a writer of the last attempt has nothing more now, and might add to that batch's epoch.
     """
 
     def __init__(self, source: Path, columns: pa.Schema, place: Place, *, ended: bool) -> None:
@@ -52,17 +54,21 @@ class MergedRows:
         self.place = place
         self._ended = ended
         self._offsets = dict(place.offsets)
-        self._series = [self._batches(paths) for paths in streams(source, "rows").values()]
+        self.attempt = 1
+        found = streams(source, "rows")
+        self._is_last = [stream.attempt == found[-1].attempt for stream in found]
+        self._series = [self._batches(stream) for stream in found]
         self._heads = [next(series, None) for series in self._series]
 
     @property
     def has_pause(self) -> bool:
-        return not self._ended and any(head is None for head in self._heads)
+        waits = (head is None and is_last for head, is_last in zip(self._heads, self._is_last, strict=True))
+        return not self._ended and any(waits)
 
     @property
-    def epoch(self) -> float | None:
-        """Of the next batch; None when there is none."""
-        return min((head.moment[0] for head in self._heads if head is not None), default=None)
+    def epoch(self) -> tuple[int, float] | None:
+        """Attempt and epoch of the next batch; None when there is none."""
+        return min((head.moment[:2] for head in self._heads if head is not None), default=None)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         while True:
@@ -73,18 +79,19 @@ class MergedRows:
             head = self._heads[index]
             assert head is not None
             self.place.offsets[head.file] = head.end
+            self.attempt = head.moment[0]
             self._heads[index] = next(self._series[index], None)
             yield head.batch
 
-    def _batches(self, paths: list[Path]) -> Iterator[_Head]:
-        for path in paths:
+    def _batches(self, stream: Stream) -> Iterator[_Head]:
+        for path in stream.paths:
             for record in read_records(path, self._offsets.get(path.name, 0), ended=self._ended):
                 if record.kind == LEFT_OUT:  # of the batch before it, which has been given by now
                     add(self.place.left_out, decode_counts(record.content))
                     self.place.offsets[path.name] = record.end
                 batch = read_batch(record.content, self._columns) if record.kind == ROWS else None
                 if batch is not None and batch.num_rows:
-                    yield _Head(batch, _moment(batch), path.name, record.end)
+                    yield _Head(batch, (stream.attempt, *_moment(batch)), path.name, record.end)
 
 
 def _moment(batch: pa.RecordBatch) -> tuple[float, float]:

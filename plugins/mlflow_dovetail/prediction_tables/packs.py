@@ -69,8 +69,8 @@ def pack(source: Path, series: Series, *, ended: bool) -> None:
 
 def _raw_images(source: Path, offsets: dict[str, int], *, ended: bool) -> Iterator[tuple[str, RawImage | None, int]]:
     """Each record behind these offsets: its file, its image, and where it ends; no image where it is damaged."""
-    for paths in streams(source, "media").values():
-        for path in paths:
+    for stream in streams(source, "media"):
+        for path in stream.paths:
             for record in read_records(path, offsets.get(path.name, 0), ended=ended):
                 try:
                     yield path.name, read_image(record.content), record.end

@@ -5,42 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.columns import schema_of, stored_without_rows
-from mlflow_dovetail.prediction_tables.schema import VERSION, File, Manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a table.
-
-    Raises:
-        DovetailError: There is none, it is damaged, or it is of a later version.
-    """
-    path = folder / "manifest.json"
-    try:
-        content = path.read_bytes()
-        version = msgspec.json.decode(content, type=_OnlyVersion).version
-        if version <= VERSION:
-            return msgspec.json.decode(content, type=Manifest)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DovetailError(
-            f"{folder} is no prediction table.",
-            f"It has no manifest.json that can be read: {error}.",
-            "Name a folder predictions/<table> of a run's artifacts.",
-        ) from error
-    raise DovetailError(
-        f"Cannot read the prediction table {folder}.",
-        f"It has format {version}; this Dovetail knows {VERSION}.",
-        "Update it: pip install --upgrade mlflow-dovetail.",
-    )
+from mlflow_dovetail.prediction_tables.parquet_files import last_epoch
+from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
+from mlflow_dovetail.prediction_tables.schema import EPOCH, ID, File, Manifest
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows, in the order in which they were logged; images as their digests.
+
+    Where a run was resumed, and an attempt says an example of an epoch that an earlier attempt had said, the earlier
+    row is left out: rows are of one example where epoch and id are the same.
 
     Args:
         folder: Of the table.
@@ -49,18 +30,24 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         DovetailError: It is no table, a file of it is missing or damaged, or it has no such column.
     """
-    manifest = read_manifest(folder)
-    names = [one.name for one in manifest.columns]
-    unknown = sorted(set(columns or ()) - set(names))
-    if unknown:
-        raise DovetailError(
-            f"Cannot read the columns {', '.join(unknown)} of the table {manifest.table!r}.",
-            f"It has {', '.join(names) or 'none'}.",
-            "Name some of these.",
-        )
-    wanted = list(names if columns is None else columns)
-    parts = [_read(folder, file, wanted) for file in manifest.data]
-    return pa.concat_tables(parts) if parts else _empty(manifest, wanted)
+    return _Reading(folder, columns).rows(is_last_only=False)
+
+
+def read_last_epoch(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of the last epoch, of which there is a row, without reading those of other epochs.
+
+    It needs the files of `files_of_last_epoch` alone. A table without epochs is all read.
+
+    Raises:
+        DovetailError: As `read_table`.
+    """
+    return _Reading(folder, columns).rows(is_last_only=True)
+
+
+def files_of_last_epoch(manifest: Manifest) -> tuple[File, ...]:
+    """The files that have rows of the last epoch; all of them where there are no epochs."""
+    last = _last_of(manifest)
+    return manifest.data if last is None else tuple(file for file in manifest.data if file.last_epoch == last)
 
 
 def read_media(folder: Path, digests: Iterable[str], *, thumbnails: bool = True) -> dict[str, bytes]:
@@ -86,6 +73,101 @@ def read_media(folder: Path, digests: Iterable[str], *, thumbnails: bool = True)
     return found
 
 
+class _Reading:
+    def __init__(self, folder: Path, columns: Sequence[str] | None) -> None:
+        self._folder, self._manifest = folder, read_manifest(folder)
+        names = [one.name for one in self._manifest.columns]
+        if unknown := sorted(set(columns or ()) - set(names)):
+            raise DovetailError(
+                f"Cannot read the columns {', '.join(unknown)} of the table {self._manifest.table!r}.",
+                f"It has {', '.join(names) or 'none'}.",
+                "Name some of these.",
+            )
+        self._wanted = list(names if columns is None else columns)
+        attempts = {attempt for file in self._manifest.data for attempt, _ in file.attempts or ((1, 0),)}
+        self._is_resumed = len(attempts) > 1 and ID in names
+        more = [name for name in (ID, EPOCH) if self._is_resumed and name in names]
+        self._read = list(dict.fromkeys([*self._wanted, *more]))
+
+    def rows(self, *, is_last_only: bool) -> pa.Table:
+        last = _last_of(self._manifest) if is_last_only else None
+        parts, attempts = [], []
+        for file in files_of_last_epoch(self._manifest) if is_last_only else self._manifest.data:
+            table, kept = self._read_file(file, last)
+            parts.append(table)
+            attempts.append(_attempts(file)[kept] if self._is_resumed else kept)
+        if not parts:
+            return _empty(self._manifest, self._wanted)
+        table = _below_each_other(self._manifest.table, parts)
+        if self._is_resumed:
+            table = table.filter(pa.array(_stands(table, np.concatenate(attempts))))
+        if lacks := sorted(set(self._wanted) - set(table.column_names)):
+            raise _unreadable(self._folder, self._manifest.data[-1], KeyError(f"no column {', '.join(lacks)}"))
+        return table.select(self._wanted)
+
+    def _read_file(self, file: File, last: float | None) -> tuple[pa.Table, np.ndarray]:
+        """Its rows, all or of the last epoch, and which of all these are."""
+        try:
+            with pq.ParquetFile(_path(self._folder, file)) as part:
+                names = [name for name in self._read if name in part.schema_arrow.names]
+                if last is not None:
+                    return _read_epoch(part, names, last)
+                table = part.read(columns=names).select(names).replace_schema_metadata(None)
+                return table, np.arange(table.num_rows)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise _unreadable(self._folder, file, error) from error
+
+
+def _read_epoch(part: pq.ParquetFile, columns: list[str], last: float) -> tuple[pa.Table, np.ndarray]:
+    names = list(dict.fromkeys([*columns, EPOCH]))
+    parts, kept, before = [part.schema_arrow.empty_table().select(names)], [np.empty(0, np.int64)], 0
+    for group in range(part.num_row_groups):
+        if last_epoch(part.metadata, group) == last:
+            table = part.read_row_group(group, columns=names).select(names)
+            fits = pc.fill_null(pc.equal(table[EPOCH], last), False).to_numpy()
+            parts.append(table.filter(pa.array(fits)))
+            kept.append(before + np.flatnonzero(fits))
+        before += part.metadata.row_group(group).num_rows
+    found = pa.concat_tables([one.replace_schema_metadata(None) for one in parts])
+    return found.select(columns), np.concatenate(kept)
+
+
+def _last_of(manifest: Manifest) -> float | None:
+    return max((file.last_epoch for file in manifest.data if file.last_epoch is not None), default=None)
+
+
+def _attempts(file: File) -> np.ndarray:
+    """Of each row the attempt that said it."""
+    runs = file.attempts or ((1, file.rows),)
+    return np.repeat([attempt for attempt, _ in runs], [rows for _, rows in runs])
+
+
+def _stands(table: pa.Table, attempts: np.ndarray) -> np.ndarray:
+    """Which rows no later attempt has said again; a row without an id always stands."""
+    codes = np.zeros(table.num_rows, np.int64)
+    for name in (EPOCH, ID):
+        if name in table.column_names:
+            encoded = pc.dictionary_encode(table[name].combine_chunks(), null_encoding="encode")
+            codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy(zero_copy_only=False)
+    _, example = np.unique(codes, return_inverse=True)
+    last = np.zeros(int(example.max(initial=-1)) + 1, np.int64)
+    np.maximum.at(last, example, attempts)
+    stands: np.ndarray = (attempts == last[example]) | table[ID].is_null().to_numpy()
+    return stands
+
+
+def _below_each_other(name: str, parts: list[pa.Table]) -> pa.Table:
+    """Pieces of a run may have other columns: what one lacks is missing in its rows."""
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DovetailError(
+            f"Cannot read the table {name!r} as one.",
+            f"The run went on with other columns: {error}.",
+            "Read its files one by one: predictions/<table>/data/*.parquet.",
+        ) from error
+
+
 def _images(path: Path, wanted: set[str], column: str) -> dict[str, bytes]:
     """Of one pack, reading only the groups of rows that have one."""
     found: dict[str, bytes] = {}
@@ -97,14 +179,6 @@ def _images(path: Path, wanted: set[str], column: str) -> dict[str, bytes]:
                 images = pack.read_row_group(group, columns=[column])[column]
                 found.update((digests[index], images[index].as_py()) for index in places)
     return found
-
-
-def _read(folder: Path, file: File, columns: list[str]) -> pa.Table:
-    try:
-        with pq.ParquetFile(_path(folder, file)) as part:
-            return part.read(columns=columns).select(columns).replace_schema_metadata(None)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise _unreadable(folder, file, error) from error
 
 
 def _empty(manifest: Manifest, columns: list[str]) -> pa.Table:
@@ -126,7 +200,3 @@ def _unreadable(folder: Path, file: File, error: Exception) -> DovetailError:
         f"{error}.",
         "Download the table's whole folder again.",
     )
-
-
-class _OnlyVersion(msgspec.Struct):
-    version: int = VERSION

@@ -6,6 +6,10 @@ Among a run's artifacts a table `val` is
 - `predictions/val/data/part-00001.parquet` and so on: the rows, in the order in which they were logged;
 - `predictions/val/media/pack-00001.parquet` and so on: each image once, by its content: see `MEDIA_COLUMNS`.
 
+A run that went on from another run folder (on another machine, or where the first was deleted), and the other machines
+of a training, add a piece each: `manifest-<piece>.json`, `part-<piece>-00001.parquet`, `pack-<piece>-00001.parquet`,
+where `<piece>` is 8 hex digits. The table is all pieces together, in the order of their `begun_at`.
+
 Every Parquet file can be read alone, with pandas, polars or DuckDB. A column that has been released is never given
 another meaning.
 """
@@ -61,12 +65,23 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     classes: tuple[str, ...] = ()
 
 
-class File(msgspec.Struct, frozen=True):
-    """A file of the table: its path below the manifest's folder, how many rows or images it has, and its size."""
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file of the table.
+
+    Attributes:
+        path: Below the manifest's folder.
+        rows: How many rows or images it has.
+        size_bytes: Its size.
+        last_epoch: The greatest in its rows; None where they have no numbers.
+        attempts: Which attempt at the run's training said its rows, as pairs of attempt and how many rows it said one
+            after another; empty where all are of one, the first.
+    """
 
     path: str
     rows: int
     size_bytes: int
+    last_epoch: float | None = None
+    attempts: tuple[tuple[int, int], ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         media: The packs.
         policy: Which rows were kept, in words: such as "all", "first 1000", "worst 500 by loss an epoch".
         left_out: How many rows, or images, were left out, by cause.
+        begun_at: When the table was made, in seconds since the epoch; it orders the pieces of a table.
         version: Of this format.
     """
 
@@ -90,6 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     media: tuple[File, ...] = ()
     policy: str = "all"
     left_out: dict[str, int] = {}
+    begun_at: float = 0.0
     version: int = VERSION
 
     def column(self, name: str) -> Column | None:

@@ -20,9 +20,10 @@ _TOGETHER_BYTES = 1 << 20
 
 
 class Settled(NamedTuple):
-    """Rows that stay, and the place behind them in the raw files."""
+    """Rows that stay, the attempt that said them, and the place behind them in the raw files."""
 
     table: pa.Table
+    attempt: int
     place: Place
 
 
@@ -42,11 +43,10 @@ def _as_they_come(rows: MergedRows) -> Iterator[Settled]:
         batches.append(batch)
         size += batch.num_rows
         size_bytes += batch.nbytes
-        if size >= _TOGETHER_ROWS or size_bytes >= _TOGETHER_BYTES or len(batches) >= _TOGETHER_BATCHES:
-            yield Settled(_joined(batches), copy.deepcopy(rows.place))
+        is_enough = size >= _TOGETHER_ROWS or size_bytes >= _TOGETHER_BYTES or len(batches) >= _TOGETHER_BATCHES
+        if is_enough or rows.epoch is None or rows.epoch[0] != rows.attempt:
+            yield Settled(_joined(batches), rows.attempt, copy.deepcopy(rows.place))
             batches, size, size_bytes = [], 0, 0
-    if batches:
-        yield Settled(_joined(batches), copy.deepcopy(rows.place))
 
 
 def _by_epoch(rows: MergedRows, policy: Policy) -> Iterator[Settled]:
@@ -64,7 +64,7 @@ def _by_epoch(rows: MergedRows, policy: Policy) -> Iterator[Settled]:
             add(rows.place.left_out, {POLICY: dropped} if dropped else {})
             gathered, size = table.to_batches(), table.num_rows
         if is_last:
-            yield Settled(table, copy.deepcopy(rows.place))
+            yield Settled(table, rows.attempt, copy.deepcopy(rows.place))
             gathered, size, epoch = [], 0, rows.epoch
 
 

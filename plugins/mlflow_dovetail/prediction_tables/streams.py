@@ -3,8 +3,8 @@
 <run folder>/tables/<table>/
   table.json                    its name, policy, and what was said of its columns
   columns.json                  the columns, since the first append
-  <writer>.<time>.rows          records of Arrow record batches and of counts, one file a process
-  <writer>.<time>.media         records of raw pixels
+  <writer>.a<attempt>.<time>.rows    records of Arrow record batches and of counts, one file a process
+  <writer>.a<attempt>.<time>.media   records of raw pixels
   over.json                     what of these is in the shards and packs, and may be removed
 
 Each record is framed with its length and checksum, and begins with its kind and the second of its writing.
@@ -38,6 +38,7 @@ ROWS, LEFT_OUT, MEDIA = b"rows", b"left", b"imag"
 LONGEST_RECORD = LONGEST_PAYLOAD - 8
 _HEAD = struct.Struct("<4sI")  # kind, second since the epoch; 8 bytes, so that Arrow's buffers stay aligned
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,47}")
+_STEM = re.compile(r"(?P<writer>.+?)(\.a(?P<attempt>\d{4,}))?\.\d{20}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*-[0-9a-f]{16}|.*\.")
 # Of one writev: Linux takes 1,024 parts and 2 GiB.
 _MOST_PARTS = 1000
@@ -45,12 +46,17 @@ _MOST_BYTES = 1 << 28
 
 
 class TableRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`table.json`, written when the table is made; the first of several writers says it."""
+    """`table.json`, written when the table is made; the first of several writers says it.
+
+    Attributes:
+        piece: What tells its files from those of the run's other run folders; empty in the folder the run began in.
+    """
 
     name: str
     made_at: float
     policy: Policy
     said: tuple[Column, ...] = ()
+    piece: str = ""
     version: int = VERSION
 
 
@@ -84,10 +90,11 @@ class Appender:
         folder: Of the table.
         writer: Which of several writers it is.
         suffix: "rows" or "media".
+        attempt: Which one at the run's training it belongs to, from 1.
     """
 
-    def __init__(self, folder: Path, writer: str, suffix: str) -> None:
-        self._stem = folder / folder_name(writer)
+    def __init__(self, folder: Path, writer: str, suffix: str, attempt: int = 1) -> None:
+        self._stem = folder / f"{folder_name(writer)}.a{attempt:04d}"
         self._suffix = suffix
         self._descriptor = -1
 
@@ -206,16 +213,23 @@ def read_batch(content: memoryview, schema: pa.Schema) -> pa.RecordBatch | None:
     return batch
 
 
-def streams(folder: Path, suffix: str) -> dict[str, list[Path]]:
-    """The files of each writer, the oldest first; writers in order, by number where they are numbers."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(f"*.{suffix}"), key=lambda one: (_order(_writer(one)), one.name)):
-        found.setdefault(_writer(path), []).append(path)
-    return found
+class Stream(NamedTuple):
+    """What one writer appended in one attempt: its files, the oldest first."""
+
+    attempt: int
+    writer: str
+    paths: list[Path]
 
 
-def _writer(path: Path) -> str:
-    return path.stem.rpartition(".")[0]
+def streams(folder: Path, suffix: str) -> list[Stream]:
+    """What was appended, by attempt and then by writer: in order of their numbers where they are numbers."""
+    found: dict[tuple[int, tuple[int, int, str]], Stream] = {}
+    for path in sorted(folder.glob(f"*.{suffix}")):
+        named = _STEM.fullmatch(path.stem)
+        if named:
+            attempt, writer = int(named["attempt"] or 1), named["writer"]
+            found.setdefault((attempt, _order(writer)), Stream(attempt, writer, [])).paths.append(path)
+    return [found[key] for key in sorted(found)]
 
 
 def _order(writer: str) -> tuple[int, int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,8 @@ class TableWriter:
         writer: Which of several processes writes: each has its own, such as its rank, which also orders the rows.
         most_images: How many different images this writer keeps; rows beyond have none, and are counted.
         most_bytes: The same for their raw pixels.
+        attempt: Which one at the run's training this is: of rows with the same epoch and id the last one's count.
+        is_piece: The run's table has rows elsewhere too: its files get names that are nowhere else.
 
     Raises:
         DovetailError: A column's kind or the policy is none that there is.
@@ -75,6 +78,8 @@ class TableWriter:
         writer: str = "0",
         most_images: int = media.MOST_IMAGES,
         most_bytes: int = media.MOST_BYTES,
+        attempt: int = 1,
+        is_piece: bool = False,
     ) -> None:
         policies.check(policy)
         self.name = name
@@ -82,14 +87,15 @@ class TableWriter:
         self._said = check_said(name, columns)
         self._policy = policy
         self._keeper = policies.Keeper(policy)
-        self._media = media.MediaLog(self.folder, writer, most_images, most_bytes)
-        self._rows = Appender(self.folder, writer, "rows")
+        self._media = media.MediaLog(self.folder, writer, most_images, most_bytes, attempt)
+        self._rows = Appender(self.folder, writer, "rows", attempt)
         self._columns: tuple[StoredColumn, ...] | None = None
         self._schema = pa.schema([])
         self._lock, self._pid = threading.Lock(), os.getpid()
         self.folder.mkdir(parents=True, exist_ok=True)
         said = tuple(column_said(key, one).column for key, one in self._said.items())
-        write_first(self.folder / "table.json", msgspec.json.encode(TableRecord(tidy(name), time.time(), policy, said)))
+        record = TableRecord(tidy(name), time.time(), policy, said, secrets.token_hex(4) if is_piece else "")
+        write_first(self.folder / "table.json", msgspec.json.encode(record))
         self._rows.open()  # an epoch is over when it is over for all writers: the others are to know of this one
 
     def append(self, columns: Mapping[str, Given]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlflow_dovetail import names
+from mlflow_dovetail.run.abandoned import is_recorders
 from mlflow_dovetail.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ class OpenTables:
         self._writer = writer
         self._open: dict[str, TableWriter] = {}
 
+    def _attempt(self) -> int:
+        """The number of the run's writer that this belongs to: a later one's rows count where both say the same."""
+        if self._writer.isdigit():
+            return int(self._writer)
+        trainers = (number for number in self._folder.segments() if not is_recorders(self._folder, number))
+        return max(trainers, default=1)
+
     def get(self, name: str, columns: Mapping[str, Any] | None, policy: Policy | None) -> TableWriter:
         """The writer of a table; what it holds and keeps is said at the first call.
 
@@ -40,7 +48,13 @@ class OpenTables:
 
         if name not in self._open:
             self._open[name] = TableWriter(
-                self._folder.tables, name, columns=columns, policy=policy or All(), writer=self._writer
+                self._folder.tables,
+                name,
+                columns=columns,
+                policy=policy or All(),
+                writer=self._writer,
+                attempt=self._attempt(),
+                is_piece=self._folder.describe().run_id is not None,  # the run was there before this folder
             )
         return self._open[name]
 

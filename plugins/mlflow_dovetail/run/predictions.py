@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_dovetail import names, store
-from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused
+from mlflow_dovetail.errors import DovetailError, RunNotFound
 from mlflow_dovetail.records import Run as StoredRun
 from mlflow_dovetail.store import RunStore
 
@@ -24,7 +24,7 @@ Form = Literal["pandas", "arrow", "polars"]
 
 @dataclass(frozen=True)
 class FoundTable:
-    """A table of a run, without its media until these are asked for.
+    """A table of a run, without its rows and media until these are asked for.
 
     Attributes:
         folder: Where its files are for now.
@@ -36,10 +36,20 @@ class FoundTable:
     _store: RunStore
 
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Its rows, in the order in which they were logged."""
+        """Its rows, in the order in which they were logged; an example that was said again in a resumed run once."""
         from mlflow_dovetail.prediction_tables import read_table
 
+        for part in self.manifest.data:
+            _bring(self._store, self.run, self.folder, part.path)
         return read_table(self.folder, columns)
+
+    def last_epoch(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Its rows of the last epoch; no other is brought here. All where it has no epochs."""
+        from mlflow_dovetail.prediction_tables import files_of_last_epoch, read_last_epoch
+
+        for part in files_of_last_epoch(self.manifest):
+            _bring(self._store, self.run, self.folder, part.path)
+        return read_last_epoch(self.folder, columns)
 
     def thumbnails(self, digests: Collection[str]) -> dict[str, bytes]:
         """Images of these digests; the packs are brought here for it."""
@@ -60,7 +70,8 @@ def load_predictions(
 ) -> Any:
     """The rows of a prediction table, of one run or of several below each other.
 
-    Images are not brought along: a column of images holds their digests.
+    Where a run was resumed and says an example of an epoch again, its later row counts. Images are not brought along: a
+    column of images holds their digests.
 
     Args:
         run: A run id or token, the beginning of one, or a unique run name; or several of them.
@@ -115,23 +126,24 @@ def open_tables(runs: Sequence[str], table: str, tracking_uri: str | None = None
 
 def tables_of(opened: RunStore, run: StoredRun) -> list[str]:
     """The folders of the tables that a run has."""
+    from mlflow_dovetail.prediction_tables import is_manifest
+
     listed = opened.list_artifacts(run.run_id, names.ARTIFACT_PREDICTIONS)
-    return sorted({one.path.split("/")[1] for one in listed if one.path.endswith("/manifest.json")})
+    return sorted({one.path.split("/")[1] for one in listed if is_manifest(one.path.rpartition("/")[2])})
 
 
 def _find(opened: RunStore, run: StoredRun, table: str, into: Path) -> FoundTable:
-    from mlflow_dovetail.prediction_tables import folder_name, read_manifest
+    from mlflow_dovetail.prediction_tables import folder_name, is_manifest, read_manifest
 
     folder = into / names.ARTIFACT_PREDICTIONS / folder_name(table)
     folder.mkdir(parents=True)
-    try:
-        _bring(opened, run, folder, "manifest.json")
-    except StoreRefused as error:
-        raise _no_table(opened, run, table) from error
-    manifest = read_manifest(folder)
-    for part in manifest.data:
-        _bring(opened, run, folder, part.path)
-    return FoundTable(run, manifest, folder, opened)
+    listed = opened.list_artifacts(run.run_id, f"{names.ARTIFACT_PREDICTIONS}/{folder.name}")
+    manifests = [one.path for one in listed if is_manifest(one.path.rpartition("/")[2])]
+    if not manifests:
+        raise _no_table(opened, run, table)
+    for path in manifests:
+        _bring(opened, run, folder, path.rpartition("/")[2])
+    return FoundTable(run, read_manifest(folder), folder, opened)
 
 
 def _bring(opened: RunStore, run: StoredRun, folder: Path, path: str) -> None:
