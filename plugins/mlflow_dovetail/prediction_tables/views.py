@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
 from mlflow_dovetail.prediction_tables.mlflow_table import write_mlflow_table
 from mlflow_dovetail.prediction_tables.page import render_page
-from mlflow_dovetail.prediction_tables.page.choice import choose
+from mlflow_dovetail.prediction_tables.page.choice import ROWS, choose
 from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
-from mlflow_dovetail.prediction_tables.reading import read_media, read_table
+from mlflow_dovetail.prediction_tables.reading import read_last_epoch, read_media, read_table
 from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.run_folder import write_whole
 
@@ -30,7 +31,11 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
         OSError: There is no room.
         DovetailError: A file of the table is missing or damaged.
     """
-    table = read_table(folder)
+    table = read_last_epoch(folder)
+    if len(table) <= ROWS:
+        table = read_table(folder)  # the page says how much of it is in it
+    else:  # which is more than the page can hold: it tells of this epoch alone, and nobody waits for the others
+        manifest = msgspec.structs.replace(manifest, rows=len(table))
     page = render_page(table, manifest, lambda digests: read_media(folder, digests), title=manifest.table, run=run)
     write_whole(folder / PAGE, page)
     write_mlflow_table(folder, table, manifest)
