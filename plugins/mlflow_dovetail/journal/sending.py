@@ -13,6 +13,7 @@ import msgspec
 
 from mlflow_dovetail import names
 from mlflow_dovetail.errors import RunFolderBusy, RunNotFound, StoreRefused
+from mlflow_dovetail.journal import table_list
 from mlflow_dovetail.journal.entries import Start, decode
 from mlflow_dovetail.journal.files import FileSender
 from mlflow_dovetail.journal.progress import Attempt, Progress, is_complete
@@ -71,6 +72,7 @@ class Sender:
                 self._send_segment(number)
             files = FileSender(self.folder, self.store, self.progress, self._check_time, self._on_progress)
             files.send()
+            self._list_tables()
             self._settle()
             is_sent = True
         finally:
@@ -157,6 +159,8 @@ class Sender:
             self._put_points(outgoing.points[start : start + names.MAX_METRICS_PER_BATCH])
         if outgoing.params:
             self._put_params(outgoing.params)
+        if table_list.TAG in outgoing.tags:
+            self._add_tables(outgoing.tags.pop(table_list.TAG), is_users=True)
         self._put_each("the tag", outgoing.tags, lambda tags: self.store.set_tags(run_id, tags))
         if outgoing.inputs:
             self._or_trouble("datasets", lambda: self.store.log_inputs(run_id, outgoing.inputs))
@@ -206,6 +210,20 @@ class Sender:
         except StoreRefused:
             for key, value in values.items():
                 self._or_trouble(f"{what} {key}", partial(put, {key: value}))
+
+    def _list_tables(self) -> None:
+        """Name the prediction tables that are there now, which MLflow would ask for at once."""
+        listed = table_list.tables_among(self.progress.captured)
+        if listed and self.progress.told.get(table_list.TAG) != listed:
+            self._add_tables(listed, is_users=False)
+            self.progress.told[table_list.TAG] = listed
+
+    def _add_tables(self, listed: str, *, is_users: bool) -> None:
+        """Another process, or this run on another machine, may have named others in the same tag."""
+        run_id = self.progress.run_id
+        known = self.store.get_run(run_id).tags.get(table_list.TAG, "")
+        tags = {table_list.TAG: table_list.joined(known, listed, is_users=is_users)}
+        self._put_each("the tag", tags, lambda tags: self.store.set_tags(run_id, tags))
 
     def _settle(self) -> None:
         """Make the run's status, its best values and the tags about the recording true."""

@@ -21,7 +21,7 @@ from mlflow_dovetail.run.endings import WATCH, traceback_text, verdict
 from mlflow_dovetail.run.file_logging import FileLogging
 from mlflow_dovetail.run.kept_files import KeptFiles
 from mlflow_dovetail.run.open_runs import register
-from mlflow_dovetail.run.open_tables import OpenTables, with_table
+from mlflow_dovetail.run.open_tables import OpenTables
 from mlflow_dovetail.run.opening import Opening
 from mlflow_dovetail.run.settings import is_offline
 
@@ -217,11 +217,7 @@ class Run(FileLogging):
             DovetailError: A column's kind or the policy is none that there is.
             OSError: The run folder cannot be written.
         """
-        table = self._tables.get(name, columns, policy)
-        listed = with_table(self.logged_artifacts, table.folder.name)
-        if listed != self.logged_artifacts:
-            self.set_tags({TAG_LOGGED_ARTIFACTS: listed})
-        return table
+        return self._tables.get(name, columns, policy)
 
     def write_link(self, directory: str | Path = ".") -> Path:
         """Write `mlflow_run.json`, by which DVC, and every revision that has the run's result, know the run.
