@@ -57,7 +57,7 @@ def test_mlflows_own_list_names_files_that_are_there_and_leaves_the_users_tables
         run.table("val").append(ROWS)
         mlflow.log_table({"x": [2]}, "other.json")
     listed = json.loads(client.get_run(run.run_id).data.tags["mlflow.loggedArtifacts"])
-    assert [one["path"] for one in listed] == ["mine.json", "predictions/val/table.json", "other.json"]
+    assert [one["path"] for one in listed] == ["mine.json", "other.json", "predictions/val/table.json"]
     shown = mlflow.load_table("predictions/val/table.json", run_ids=[run.run_id])
     assert shown.prediction.tolist() == [0, 0]
     table = json.loads(Path(client.download_artifacts(run.run_id, "predictions/val/table.json")).read_text())

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlflow_dovetail import names
 from mlflow_dovetail.run.abandoned import is_recorders
 from mlflow_dovetail.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow_dovetail.prediction_tables import Policy, TableWriter
-
-# MLflow keeps the list of a run's tables in one tag; what does not fit in it is among the artifacts all the same.
-_LISTED_BYTES = names.MAX_TAG_LENGTH - 500
 
 
 class OpenTables:
@@ -62,21 +57,3 @@ class OpenTables:
         """Append no more."""
         for writer in self._open.values():
             writer.close()
-
-
-def with_table(listed: str, name: str) -> str:
-    """MLflow's list of a run's tables with one more, where there is room: its page shows those that are in it.
-
-    Args:
-        listed: The tag `mlflow.loggedArtifacts`, JSON.
-        name: Of the table's folder among the artifacts.
-    """
-    entry = {"path": f"{names.ARTIFACT_PREDICTIONS}/{name}/{names.PREDICTIONS_LIST}", "type": "table"}
-    try:
-        known = json.loads(listed)
-    except ValueError:
-        return listed  # somebody else's words
-    if not isinstance(known, list) or entry in known:
-        return listed
-    longer = json.dumps([*known, entry])
-    return longer if len(longer) <= _LISTED_BYTES else listed
