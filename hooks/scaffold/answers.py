@@ -15,6 +15,8 @@ LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# Windows keeps these names for devices, as folders too.
+DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
 # A name, extras, and versions or an address, and no options of pip. Pip says the rest.
 VERSION = r"(===?|~=|!=|[<>]=?) *[\w.!*+]+"
 REQUIREMENT = re.compile(
@@ -38,6 +40,12 @@ def check_project_name(answers: Answers, repo: Path) -> None:
             f"Cannot use project_name {name!r}",
             f"the directory of the project would be called {slug!r}.",
             "Give a name with letters or digits, for example `Digits Classifier`.",
+        )
+    if slug in DEVICES:
+        raise ScaffoldError(
+            f"Cannot use project_name {name!r}",
+            f"Windows can make no directory called {slug}, so no colleague there could clone the project.",
+            f"Use for example `project_name='{name} Project'`.",
         )
     if slug.replace("-", "_") in {*locked_names(repo), "mlflow_dovetail"}:
         raise ScaffoldError(

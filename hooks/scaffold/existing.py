@@ -1,14 +1,32 @@
-"""A directory that is there already, which only cookiecutter's -f lets through."""
+"""The place of the project: the room on its disk, and what is there already, which only cookiecutter's -f allows."""
 
 from __future__ import annotations
 
 import filecmp
+import shutil
 from pathlib import Path
 
 from scaffold.errors import ScaffoldError
 from scaffold.git import git_output
 
 DATA = Path("data", "raw", "digits.csv")
+# Three times what a new project takes. Cookiecutter itself says nothing readable when a disk is full.
+ROOM_BYTES = 10_000_000
+
+
+def check_room(project: Path) -> None:
+    """Refuse a disk that is full.
+
+    Raises:
+        ScaffoldError: Less is free than a new project takes.
+    """
+    free = shutil.disk_usage(project).free
+    if free < ROOM_BYTES:
+        raise ScaffoldError(
+            f"Cannot write the project to {project.parent}",
+            f"its disk has {free / 1e6:.1f} MB free, and a new project takes {ROOM_BYTES / 1e6:.0f}.",
+            "Make room there, or give cookiecutter another place with --output-dir.",
+        )
 
 
 def check_existing(project: Path, repo: Path) -> None:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from scaffold.answers import Answers
-from scaffold.copy import remove_temporary_copy
 from scaffold.cruft import write_cruft
 from scaffold.data import fill_cache
 from scaffold.errors import ScaffoldError
 from scaffold.git import start_repository
 from scaffold.license import write_license
 from scaffold.source import write_requirement
+from scaffold.unfinished import end, give_up, take_over
 
 
 def next_steps(answers: Answers, project: Path) -> str:
@@ -31,7 +31,15 @@ def next_steps(answers: Answers, project: Path) -> str:
     )
 
 
+def unwritten(error: OSError, project: Path) -> ScaffoldError:
+    """What stands for a file that cannot be written, on a full disk for example."""
+    remedy = "Make room there, or give cookiecutter another place with --output-dir."
+    return ScaffoldError(f"Cannot write the project to {project.parent}", f"{error}.", remedy)
+
+
 def main(answers: Answers, project: Path) -> int:
+    repo = Path(answers["_repo_dir"])
+    cookiecutter = take_over(repo)
     try:
         fill_cache(project)
         write_license(answers, project)
@@ -40,7 +48,15 @@ def main(answers: Answers, project: Path) -> int:
         start_repository(project)
     except ScaffoldError as error:
         sys.stderr.write(f"{error}\n")
-        remove_temporary_copy(Path(answers["_repo_dir"]))
+        give_up(repo, cookiecutter)
         return 1
+    except OSError as error:
+        sys.stderr.write(f"{unwritten(error, project)}\n")
+        give_up(repo, cookiecutter)
+        return 1
+    except KeyboardInterrupt:  # cookiecutter has it too, and says so
+        give_up(repo, cookiecutter)
+        return 1
+    end(repo)
     sys.stdout.write(next_steps(answers, project))
     return 0
