@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,16 +10,18 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.prediction_tables import streams
 from mlflow_dovetail.prediction_tables.columns import Class, Text
 from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.reading import read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
-from mlflow_dovetail.prediction_tables.streams import folder_name
+from mlflow_dovetail.prediction_tables.streams import folder_name, write_first
 from mlflow_dovetail.prediction_tables.writer import TableWriter
 
 # Each time it is told to, begins a process that appends batches of 1 to 50 rows with images to a table of its own and
@@ -215,22 +218,140 @@ def test_of_two_writers_that_begin_at_once_one_says_the_columns(table):
     assert table.compact().rows == kept == 2
 
 
-def test_a_full_disk_is_said_and_later_rows_are_kept(table):
+@contextmanager
+def _no_file_above(size):
+    """As with a full disk: the system writes what still fits."""
     resource = pytest.importorskip("resource")
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_rows_that_the_disk_does_not_take_are_told_once_and_counted(table, caplog):
     writer = table.writer()
     writer.append({"t": ["before"]})
     size = _one_file(table, "rows").stat().st_size
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
-    try:
-        with pytest.raises(DovetailError, match="Make room"):
-            writer.append({"t": ["x" * 10_000]})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with _no_file_above(size + 100):
+        for _ in range(3):
+            writer.append({"t": ["x" * 10_000] * 2})
+    assert _one_file(table, "rows").stat().st_size == size  # what was half written takes no room
     writer.append({"t": ["after"]})
-    table.compact()
+    manifest = table.compact()
     assert table.column("t") == ["before", "after"]
+    assert manifest.left_out == {"rows lost: No space left on device": 6}
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "'val': No space left on device. Make room where" in told
+
+
+def test_lost_rows_are_counted_when_nothing_follows_them(table):
+    writer = table.writer()
+    writer.append({"t": ["before"]})
+    with _no_file_above(_one_file(table, "rows").stat().st_size + 100):
+        writer.append({"t": ["x" * 10_000]})
+    writer.close()
+    assert table.compact().left_out == {"rows lost: No space left on device": 1}
+
+
+def test_strictly_a_full_disk_is_an_error(table, monkeypatch):
+    monkeypatch.setenv("DOVETAIL_STRICT", "1")
+    writer = table.writer()
+    writer.append({"t": ["before"]})
+    with _no_file_above(100), pytest.raises(DovetailError, match="Make room"):
+        writer.append({"t": ["x" * 10_000]})
+
+
+def test_an_image_that_the_disk_did_not_take_is_kept_when_it_comes_again(table):
+    writer = table.writer()
+    rows = {"id": ["a"], "image": np.zeros((1, 100, 100), np.uint8)}
+    writer.append({"id": ["b"], "image": np.ones((1, 8, 8), np.uint8)})
+    with _no_file_above(2000):
+        writer.append(rows)
+    writer.append(rows)
+    table.compact()
+    assert len(table.media(table.column("image"))) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of 3 MiB, as often as it is told to with other options."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(["size=3m", *options]), "tmpfs", str(disk)]
+        if not sys.platform.startswith("linux") or os.geteuid() or subprocess.run(command, check=False).returncode:
+            pytest.skip("a disk can be mounted by root alone, and not in every container")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(disk)], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_on_a_full_disk_a_table_goes_on_when_there_is_room_again(small_disk, on_disk):
+    table = on_disk(small_disk())
+    writer = table.writer()
+    images = np.random.default_rng(0).integers(0, 256, (10, 3, 100, 100), dtype=np.uint8)
+    (table.root / "much").write_bytes(b"x" * 2_600_000)
+    for epoch in range(4):
+        writer.append({"id": range(10), "image": images + np.uint8(epoch), "epoch": epoch})
+        if epoch == 2:
+            (table.root / "much").unlink()
+    writer.close()
+    manifest = table.compact()
+    assert manifest.left_out == {"rows lost: No space left on device": 20}
+    assert table.column("epoch") == [0] * 10 + [3] * 10
+    assert len(table.media(table.column("image"))) == 20
+
+
+def test_a_disk_that_can_only_be_read_stops_nobody(small_disk, on_disk, caplog):
+    table = on_disk(small_disk("ro"))
+    writer = table.writer()
+    for _ in range(2):
+        writer.append({"n": [1, 2]})
+    subprocess.run(["mount", "-o", "remount,rw", str(table.root)], check=True)
+    writer.append({"n": [3]})
+    assert table.compact().left_out == {"rows lost: Read-only file system": 4}
+    assert table.column("n") == [3]
+    assert len(caplog.records) == 1
+
+
+@pytest.fixture
+def no_links(monkeypatch):
+    """As on FAT."""
+
+    def refuse(source, target, **_):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_without_hard_links_one_writer_says_the_columns(table, no_links):
+    test_of_two_writers_that_begin_at_once_one_says_the_columns(table)
+
+
+def test_without_hard_links_what_is_there_is_not_replaced(tmp_path, no_links):
+    assert [write_first(tmp_path / "f", content) for content in (b"a", b"b")] == [True, False]
+    assert (tmp_path / "f").read_bytes() == b"a"
+
+
+def test_without_hard_links_a_claim_whose_maker_died_is_taken_over(tmp_path, no_links, monkeypatch):
+    monkeypatch.setattr(streams, "_CLAIM_SECONDS", 0.1)
+    (tmp_path / ".f.claim").touch()
+    assert write_first(tmp_path / "f", b"a")
+    assert (tmp_path / "f").read_bytes() == b"a"
+
+
+def test_without_writev_and_posix_flags_a_batch_is_one_write(table, monkeypatch):
+    for name in ("writev", "O_CLOEXEC"):
+        monkeypatch.delattr(os, name)
+    table.writer().append({"n": range(5), "image": np.zeros((5, 8, 8), np.uint8)})
+    table.compact()
+    assert table.column("n") == list(range(5))
+    assert len(table.media(table.column("image"))) == 1
 
 
 def test_a_table_without_rows_has_its_columns_if_they_are_known(table):

@@ -155,6 +155,24 @@ def test_a_wrong_batch_costs_no_other():
     assert len(dt.load_predictions(run.run_id)) == 2
 
 
+def test_rows_that_the_disk_did_not_take_stop_no_training_and_are_in_the_status(client: MlflowClient):
+    resource = pytest.importorskip("resource")
+    with dt.start_run() as run:
+        table = run.table("val")
+        table.append(ROWS)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+        try:
+            table.append({**ROWS, "id": ["x" * 100_000, "y"]})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert dt.load_predictions(run.run_id).id.tolist() == ["a", "b"]
+    stored = client.get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.tags["dovetail.status.predictions"] == "degraded: rows lost: No space left on device ×2"
+
+
 KILLED = """
 import os, sys, time
 import mlflow_dovetail as dt

@@ -12,6 +12,7 @@ Each record is framed with its length and checksum, and begins with its kind and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -40,6 +41,7 @@ _HEAD = struct.Struct("<4sI")  # kind, second since the epoch; 8 bytes, so that 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,47}")
 _STEM = re.compile(r"(?P<writer>.+?)(\.a(?P<attempt>\d{4,}))?\.\d{20}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*-[0-9a-f]{16}|.*\.")
+_CLAIM_SECONDS = 2.0
 # Of one writev: Linux takes 1,024 parts and 2 GiB.
 _MOST_PARTS = 1000
 _MOST_BYTES = 1 << 28
@@ -102,7 +104,7 @@ class Appender:
         """Append records, each its kind and its content in parts.
 
         Raises:
-            OSError: Not all of it could be written; readers step over what was.
+            OSError: Not all of it could be written; what was is taken back, or readers step over it.
         """
         self.open()
         second = int(time.time())
@@ -130,7 +132,9 @@ class Appender:
             self._descriptor = -1
 
     def _make(self) -> int:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        # The latter two are of POSIX and of Windows.
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         while True:
             with suppress(FileExistsError):  # of another thread in the same nanosecond, or a clock that was set back
                 descriptor = os.open(f"{self._stem}.{time.time_ns():020d}.{self._suffix}", flags, 0o644)
@@ -138,9 +142,18 @@ class Appender:
                 return descriptor
 
     def _write(self, parts: Sequence[bytes | memoryview]) -> None:
-        written = os.writev(self._descriptor, parts)
-        if written != sum(len(part) for part in parts):
-            raise OSError(28, "No space left on device")
+        before = os.fstat(self._descriptor).st_size
+        try:
+            if hasattr(os, "writev"):
+                written = os.writev(self._descriptor, parts)
+            else:  # Windows
+                written = os.write(self._descriptor, b"".join(parts))
+            if written != sum(len(part) for part in parts):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, before)  # the last room on a disk is for the training's own words
+            raise
 
 
 def is_written_to(path: Path) -> bool:
@@ -241,11 +254,28 @@ def write_first(path: Path, content: bytes) -> bool:
     beside = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}")
     try:
         beside.write_bytes(content)
-        os.link(beside, path)
-    except FileExistsError:
-        return False
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links, such as FAT, or a full one
+            return _claim(beside, path)
+        return True
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _claim(beside: Path, path: Path) -> bool:
+    """Give a whole file its name unless there is one, where no hard link can do both at once."""
+    try:
+        os.close(os.open(path.with_name(f".{path.name}.claim"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        until = time.monotonic() + _CLAIM_SECONDS
+        while not path.exists() and time.monotonic() < until:  # else who claimed it has died before it wrote it
+            time.sleep(0.01)
+    if path.exists():
+        return False
+    beside.replace(path)
     return True
 
 

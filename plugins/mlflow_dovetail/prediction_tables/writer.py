@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from mlflow_dovetail import names
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import media, policies, schema
 from mlflow_dovetail.prediction_tables.columns import (
@@ -40,7 +44,10 @@ from mlflow_dovetail.prediction_tables.streams import (
 )
 from mlflow_dovetail.prediction_tables.values import Given, Values, count, take, tidy, to_arrow
 
+log = logging.getLogger("mlflow_dovetail")
+
 POLICY = "rows left out by the policy"
+LOST = "rows lost"  # and why: no room on the disk
 _MOST_ROWS = 1 << 16  # of one record, so that shards can be cut between records
 _RECORD_BYTES = 32 << 20
 
@@ -49,7 +56,9 @@ class TableWriter:
     """Appends batches of rows to a table, each whole or not at all.
 
     What was appended is in the operating system's hands when `append` returns: the death of this process does not lose
-    it. Safe to use from several threads, and in a forked child, which writes files of its own.
+    it. A full disk, or a folder that cannot be written, stops no training: the batch is lost, told once, and counted in
+    what the table says it left out, as soon as there is room for that; under `DOVETAIL_STRICT=1` it raises. Safe to
+    use from several threads, and in a forked child, which writes files of its own.
 
     Args:
         folder: Of all tables of the run; the table has `folder / folder_name(name)`.
@@ -65,7 +74,6 @@ class TableWriter:
 
     Raises:
         DovetailError: A column's kind or the policy is none that there is.
-        OSError: The folder cannot be written.
     """
 
     def __init__(
@@ -92,11 +100,13 @@ class TableWriter:
         self._columns: tuple[StoredColumn, ...] | None = None
         self._schema = pa.schema([])
         self._lock, self._pid = threading.Lock(), os.getpid()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lost: Counter[str] = Counter()
+        self._told: set[str] = set()
         said = tuple(column_said(key, one).column for key, one in self._said.items())
-        record = TableRecord(tidy(name), time.time(), policy, said, secrets.token_hex(4) if is_piece else "")
-        write_first(self.folder / "table.json", msgspec.json.encode(record))
-        self._rows.open()  # an epoch is over when it is over for all writers: the others are to know of this one
+        piece = secrets.token_hex(4) if is_piece else ""
+        self._record: TableRecord | None = TableRecord(tidy(name), time.time(), policy, said, piece)
+        with self._losing(0):
+            self._begin()
 
     def append(self, columns: Mapping[str, Given]) -> None:
         """Append a batch.
@@ -107,7 +117,7 @@ class TableWriter:
 
         Raises:
             DovetailError: The columns have different lengths, are not those of the batches before, or hold something
-                of another kind; or the disk is full. What was appended before is intact, and nothing of this is kept.
+                of another kind. What was appended before is intact, and nothing of this is kept.
         """
         if self._pid != os.getpid():
             self._begin_in_child()
@@ -115,23 +125,43 @@ class TableWriter:
             named = {tidy(str(name)): one for name, one in columns.items()}
             taken = {name: take(one, is_image_column=self._is_image(name)) for name, one in named.items()}
             rows = count(self.name, taken)
-            stored = self._columns or read_columns(self.folder)
-            if stored is None:
-                if rows == 0 or not taken:
-                    return
-                stored = tuple(column_of(name, self._said.get(name), one) for name, one in taken.items())
-            self._check_names(stored, taken)
-            arrays = {one.name: self._converted(one, taken[one.name], rows) for one in stored}
-            if self._columns is None:
-                self._settle_columns(stored)
-            if rows:
-                self._append(stored, arrays, rows)
+            with self._losing(rows):
+                self._append_rows(taken, rows)
 
     def close(self) -> None:
         """Close the files; what is appended later goes to others."""
         with self._lock:
+            if self._lost:
+                with suppress(OSError):
+                    self._begin()
+                    self._rows.append([(LEFT_OUT, (encode_counts(self._lost),))])
+                    self._lost.clear()
             self._rows.close()
             self._media.close()
+
+    @contextmanager
+    def _losing(self, rows: int) -> Iterator[None]:
+        """Where the disk does not take these rows, they are lost and counted."""
+        try:
+            yield
+        except OSError as error:
+            why = error.strerror or str(error)
+            remedy = f"Make room where {self.folder} lies, or make it writable."
+            if os.environ.get(names.ENV_STRICT) == "1":
+                raise self._refusal(f"{why}.", remedy) from error
+            if rows:
+                self._lost[f"{LOST}: {why}"] += rows
+            if why not in self._told:
+                self._told.add(why)
+                log.warning("Predictions are not kept in the table %r: %s. %s", self.name, why, remedy)
+
+    def _begin(self) -> None:
+        """Make the table's folder and file, unless that has been done."""
+        if self._record is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_first(self.folder / "table.json", msgspec.json.encode(self._record))
+            self._rows.open()  # an epoch is over when it is over for all writers: the others are to know of this one
+            self._record = None
 
     def _is_image(self, name: str) -> bool:
         return name == schema.IMAGE if name not in self._said else isinstance(self._said[name], Image)
@@ -141,6 +171,20 @@ class TableWriter:
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._rows.close()
         self._media.close()
+
+    def _append_rows(self, taken: Mapping[str, Values], rows: int) -> None:
+        self._begin()
+        stored = self._columns or read_columns(self.folder)
+        if stored is None:
+            if rows == 0 or not taken:
+                return
+            stored = tuple(column_of(name, self._said.get(name), one) for name, one in taken.items())
+        self._check_names(stored, taken)
+        arrays = {one.name: self._converted(one, taken[one.name], rows) for one in stored}
+        if self._columns is None:
+            self._settle_columns(stored)
+        if rows:
+            self._append_kept(stored, arrays, rows)
 
     def _check_names(self, stored: Sequence[StoredColumn], taken: Mapping[str, Values]) -> None:
         names = [one.name for one in stored]
@@ -177,7 +221,7 @@ class TableWriter:
             )
         self._columns, self._schema = columns, schema_of(columns)
 
-    def _append(self, stored: Sequence[StoredColumn], arrays: dict[str, Any], rows: int) -> None:
+    def _append_kept(self, stored: Sequence[StoredColumn], arrays: dict[str, Any], rows: int) -> None:
         images = {one.name for one in stored if one.column.kind == "image"}
         plain = {name: array for name, array in arrays.items() if name not in images}
         kept = self._keeper.keep(plain, rows)
@@ -185,18 +229,14 @@ class TableWriter:
         left_out = {POLICY: rows - len(members)} if len(members) < rows else {}
         if kept is not None:
             plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
-        try:
-            ids = plain[schema.ID].to_pylist() if images and schema.ID in plain else None
-            digests = {name: self._digests(name, arrays[name], members, ids) for name in images}
-            self._media.write()
-            left_out |= self._media.left_out
-            self._media.left_out.clear()
-            found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
-            self._write(pa.RecordBatch.from_arrays(found, schema=self._schema), left_out)
-        except OSError as error:
-            raise self._refusal(
-                f"{error.strerror or error}.", f"Make room where {self.folder} lies, or make it writable."
-            ) from error
+        ids = plain[schema.ID].to_pylist() if images and schema.ID in plain else None
+        digests = {name: self._digests(name, arrays[name], members, ids) for name in images}
+        self._media.write()
+        left_out |= self._media.left_out | self._lost
+        found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
+        self._write(pa.RecordBatch.from_arrays(found, schema=self._schema), left_out)
+        self._media.left_out.clear()
+        self._lost.clear()
 
     def _digests(self, column: str, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
         if len(images) == 1 and len(members):

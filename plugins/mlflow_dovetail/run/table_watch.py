@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -81,20 +82,33 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
         return
     from mlflow_dovetail.prediction_tables import compact, write_views
 
+    left_out: Counter[str] = Counter()
+
     failed: Exception | None = None
     with FileLock(folder.tables / ".lock"):
         for source in tables:
             target = folder.captured / names.ARTIFACT_PREDICTIONS / source.name
             try:
                 manifest = compact(source, target, is_over=is_over)
+                left_out.update(manifest.left_out if manifest else {})
                 if is_over and manifest is not None:
                     write_views(target, manifest, {"run": folder.describe().name or "", "token": folder.token})
                 if is_over:
                     write_whole(source / _DONE, b"")
             except Exception as error:  # noqa: BLE001 - raised when the others are done
                 failed = failed or error
+    _say_lost(folder, left_out)
     if failed is not None:
         raise failed
+
+
+def _say_lost(folder: RunFolder, left_out: Mapping[str, int]) -> None:
+    """Have the run's status tell of rows that the disk did not take; those that a policy left out are meant to be."""
+    from mlflow_dovetail.prediction_tables import LOST
+
+    lost = [f"{cause} ×{rows}" for cause, rows in left_out.items() if cause.startswith(LOST)]
+    if lost and folder.has_room():
+        folder.say("predictions", {f"{names.TAG_STATUS_PREFIX}predictions": f"degraded: {', '.join(lost)}"})
 
 
 def _is_done(table: Path) -> bool:
