@@ -209,6 +209,16 @@ def test_only_the_last_epoch_else_the_last_step_takes_part():
     assert (by_step.b.taken, by_step.b.rows) == ("all rows", 2)
 
 
+@pytest.mark.parametrize("name", ["epoch", "step"])
+@pytest.mark.parametrize("values", [["best", "last"], [float("nan")] * 2, [None, None]])
+def test_an_epoch_that_is_no_number_is_none(name, values):
+    columns = {"id": ["a", "b"], "label": ["cat"] * 2, "prediction": ["cat"] * 2}
+    table, manifest = run({**columns, name: [1, 2]})
+    odd = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+    found = diff((odd, manifest), run(columns))
+    assert (found.a.taken, found.examples) == ("all rows", 2)
+
+
 def test_an_id_seen_twice_counts_once_by_its_highest_step_else_its_last_row():
     columns = {"id": ["a", "b", "a", "a"], "label": ["cat"] * 4, "prediction": ["cat", "cat", "cat", "dog"]}
     plain = run({"id": ["a", "b"], "label": ["cat"] * 2, "prediction": ["cat"] * 2})

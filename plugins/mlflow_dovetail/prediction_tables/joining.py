@@ -53,8 +53,8 @@ class Pairs:
 def join(a: pa.Table, b: pa.Table, policies: tuple[str, str]) -> Pairs:
     """Pair the rows of the same id, whatever the order in which they were logged.
 
-    Of each table only the last epoch takes part, or the last step where there is no epoch. Of an id that is seen
-    twice in it, the row of the highest step, else the last row.
+    Of each table only the last epoch takes part, or the last step where there is no epoch; what is no number is none.
+    Of an id that is seen twice in it, the row of the highest step, else the last row.
 
     Raises:
         DovetailError: No id is in both.
@@ -83,11 +83,15 @@ def join(a: pa.Table, b: pa.Table, policies: tuple[str, str]) -> Pairs:
 
 def _newest(table: pa.Table) -> tuple[str, Rows]:
     for name in (EPOCH, STEP):
-        last = pc.max(table[name]).as_py() if name in table.column_names else None
-        if last is not None:
+        last = pc.max(table[name]).as_py() if name in table.column_names and _is_number(table[name].type) else None
+        if last is not None and np.isfinite(last):
             fitting = pc.fill_null(pc.equal(table[name], last), False)
             return f"{name} {last:.0f}", np.flatnonzero(fitting.to_numpy())
     return "all rows", np.arange(table.num_rows)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _ids(table: pa.Table, rows: Rows) -> pa.Array:
@@ -109,7 +113,7 @@ def _last(table: pa.Table, rows: Rows, codes: Rows, ids: int) -> Rows:
 
 
 def _by_step(table: pa.Table, rows: Rows) -> Rows:
-    if STEP not in table.column_names:
+    if STEP not in table.column_names or not _is_number(table[STEP].type):
         return np.arange(len(rows))
     steps = table[STEP].cast(pa.float64()).fill_null(-np.inf).to_numpy()[rows]
     return np.argsort(steps, kind="stable")

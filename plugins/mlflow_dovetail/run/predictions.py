@@ -81,28 +81,30 @@ def load_predictions(
         tracking_uri: `MLFLOW_TRACKING_URI` when left out, else `mlflow.db` in the project.
 
     Returns:
-        One row an example and epoch, with the columns that were logged; the first column is `run_id`.
+        One row an example and epoch, with the columns that were logged; the first column is `run_id`. A class is the
+        number or text that was logged; its name where it has another number in another of the runs.
 
     Raises:
         RunNotFound: None or several runs answer to a name.
-        DovetailError: A run has no such table, or it cannot be read; the store does not answer.
+        DovetailError: No run is named, one has no such table, or it cannot be read; the tables do not go below each
+            other; the store does not answer.
     """
     import pyarrow as pa
 
+    from mlflow_dovetail.prediction_tables import stack
+
     runs = [run] if isinstance(run, str) else list(run)
+    if not runs:
+        raise DovetailError(
+            "Cannot load predictions.", "No run is named: the list of runs is empty.", "Name one run at least."
+        )
     with open_tables(runs, table, tracking_uri) as found:
         parts = []
         for each in found:
             rows = each.rows(columns)
-            parts.append(rows.add_column(0, "run_id", pa.array([each.run.run_id] * rows.num_rows, pa.string())))
-    try:
-        joined = pa.concat_tables(parts, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise DovetailError(
-            f"The tables {table!r} of these runs do not go below each other.",
-            f"{error}.",
-            "Load them one by one.",
-        ) from error
+            ids = pa.array([each.run.run_id] * rows.num_rows, pa.string())
+            parts.append((rows.add_column(0, "run_id", ids), each.manifest))
+    joined = stack(parts)
     if form == "arrow":
         return joined
     if form == "polars":
