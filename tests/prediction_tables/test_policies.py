@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -172,3 +173,59 @@ def test_hashes_are_what_they_were_in_every_release():
     import pyarrow as pa
 
     np.testing.assert_allclose(policies.hashes(pa.array(["a", "b"]), 0), [0.0, 0.0], atol=1)
+
+
+RANKS = [
+    (First(10), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]),
+    (PerClass(2), [0, 0, 1, 1, 2, 2]),
+    (First(40), sorted([*range(13), *range(13), *range(14)])),
+]
+
+
+@pytest.mark.parametrize(("policy", "ids"), RANKS, ids=[str(one[0]) for one in RANKS])
+def test_the_first_are_of_all_ranks_together(table, policy, ids):
+    writers = [table.writer(policy=policy, writer=str(rank)) for rank in range(3)]
+    for epoch in range(2):
+        for step in range(50):
+            for rank, writer in enumerate(writers):
+                writer.append({"id": [step], "label": [step % 3], "rank": rank, "epoch": epoch, "step": step})
+    manifest = table.compact()
+    rows = table.read(["epoch", "id", "rank"]).to_pylist()
+    for epoch in range(2):
+        assert sorted(int(row["id"]) for row in rows if row["epoch"] == epoch) == ids
+    assert manifest.left_out == {LEFT_OUT: 2 * (150 - len(ids))}
+    assert manifest.rows == 2 * len(ids)
+
+
+def test_many_classes_are_settled_in_one_go(table):
+    writer = table.writer(policy=PerClass(20))
+    numbers = np.arange(40_000)
+    for start in range(0, 40_000, 100):
+        writer.append({"label": numbers[start : start + 100] % 1000, "epoch": 0})
+    begun = time.process_time()
+    assert table.compact().rows == 20_000
+    assert time.process_time() - begun < 2  # 10 s where all is sorted with each batch
+
+
+def test_the_images_of_all_ranks_together_keep_to_the_limit(table):
+    for rank in range(3):
+        writer = table.writer(writer=str(rank), most_images=4)
+        images = np.stack([np.full((8, 8), 10 * rank + level, np.uint8) for level in range(6)])
+        writer.append({"image": images, "id": range(6)})
+    manifest = table.compact()
+    assert sum(one.rows for one in manifest.media) == 4
+    assert manifest.left_out == {"images beyond the table's limit": 3 * 2 + 2 * 4}
+    assert manifest.rows == 18
+
+
+def test_images_beyond_the_limit_are_counted_once_however_often_it_is_compacted(table, monkeypatch):
+    monkeypatch.setattr(compaction, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(compaction, "_WAIT_SHARE", 0)
+    for rank in range(2):
+        writer = table.writer(writer=str(rank), most_images=3)
+        for level in range(3):
+            writer.append({"image": np.full((1, 8, 8), 10 * rank + level, np.uint8), "id": [level]})
+            manifest = table.compact(is_over=False)
+        writer.close()
+    assert manifest.left_out == table.compact().left_out == {"images beyond the table's limit": 3}
+    assert sum(one.rows for one in manifest.media) == 3

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from mlflow_dovetail.prediction_tables import packs
 from mlflow_dovetail.prediction_tables.columns import schema_of
+from mlflow_dovetail.prediction_tables.media import TOO_MANY
 from mlflow_dovetail.prediction_tables.merging import MergedRows
-from mlflow_dovetail.prediction_tables.parquet_files import Place, Series, describe
+from mlflow_dovetail.prediction_tables.parquet_files import Place, Series, add, describe
 from mlflow_dovetail.prediction_tables.schema import File, Manifest
 from mlflow_dovetail.prediction_tables.settling import Settled, settled
 from mlflow_dovetail.prediction_tables.streams import (
@@ -93,7 +94,8 @@ class _Compaction:
         left_out = self._write_shards()
         if not self._is_over and not self._is_unlisted():
             return self._before
-        packs.pack(self._source, self._packs, ended=self._is_over)
+        beyond = packs.pack(self._source, self._packs, most=self._record.most_images, ended=self._is_over)
+        add(left_out, {TOO_MANY: beyond} if beyond else {})
         manifest = self._write_manifest(left_out)
         if self._is_over and not is_live:
             self._end(files, manifest)

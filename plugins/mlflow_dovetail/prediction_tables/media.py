@@ -15,7 +15,6 @@ from mlflow_dovetail.prediction_tables.images import Images, pixels
 from mlflow_dovetail.prediction_tables.streams import LONGEST_RECORD, MEDIA, Appender
 from mlflow_dovetail.prediction_tables.values import Given
 
-MOST_IMAGES = 20_000
 MOST_BYTES = 2 << 30
 _FORM = struct.Struct("<16sBBxxII")  # digest, bytes a level, channels, height, width
 _WRITE_AT_BYTES = 64 << 20

@@ -14,7 +14,7 @@ from PIL import Image, features
 from mlflow_dovetail.prediction_tables.media import RawImage, read_image
 from mlflow_dovetail.prediction_tables.parquet_files import Place, Series
 from mlflow_dovetail.prediction_tables.schema import MEDIA_COLUMNS
-from mlflow_dovetail.prediction_tables.streams import read_records, streams
+from mlflow_dovetail.prediction_tables.streams import MOST_IMAGES, read_records, streams
 
 PACK_BYTES = 32 << 20
 THUMBNAIL_PIXELS = 64
@@ -42,18 +42,26 @@ def encode(raw: RawImage) -> Row:
     return raw.digest, form, image.width, image.height, whole, thumbnail
 
 
-def pack(source: Path, series: Series, *, ended: bool) -> None:
-    """Put all images of a table that are in no pack yet into new ones, with at most one pack in memory.
+def pack(source: Path, series: Series, *, most: int = MOST_IMAGES, ended: bool) -> int:
+    """Put the images of a table that are in no pack yet into new ones, with at most one pack in memory.
 
     Args:
         source: The table's folder of raw files.
         series: Its packs.
+        most: So many images are in all packs together; each writer alone has kept to that already.
         ended: Nobody writes to the raw files any more.
+
+    Returns:
+        How many different images of the raw files are left out, because there are more.
     """
     place, known = series.place(), _packed(series)
+    beyond = set[str]()
     rows: list[Row] = []
     size = 0
     for name, raw, end in _raw_images(source, dict(place.offsets), ended=ended):
+        if len(known) >= most:  # the place stays before these: they are counted anew at each call
+            beyond |= {raw.digest} - known if raw else set()
+            continue
         place.offsets[name] = end
         if raw is None or raw.digest in known:
             continue
@@ -65,6 +73,7 @@ def pack(source: Path, series: Series, *, ended: bool) -> None:
             rows, size = [], 0
     if rows:
         _write(series, rows, place)
+    return len(beyond)
 
 
 def _raw_images(source: Path, offsets: dict[str, int], *, ended: bool) -> Iterator[tuple[str, RawImage | None, int]]:

@@ -1,8 +1,8 @@
 """Which rows of a table are kept.
 
 What is left out is decided at the append where it can be, and what is kept for now is settled when an epoch is over.
-An epoch is the value of the column `epoch`; without one the whole table is one. Each of several writers keeps its own
-first rows, and its own of each class; the worst and the random ones are of all together.
+An epoch is the value of the column `epoch`; without one the whole table is one. What is kept is of all writers
+together, such as the ranks of a training: each keeps for now what might be.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def needs(policy: Policy) -> str | None:
 
 def is_settled_late(policy: Policy) -> bool:
     """Whether only a whole epoch shows which rows stay."""
-    return isinstance(policy, (Worst, RandomCount))
+    return not isinstance(policy, (All, RandomShare))
 
 
 class Keeper:
@@ -159,13 +159,17 @@ class Keeper:
 
 def settle(policy: Policy, columns: Arrays, rows: int) -> np.ndarray:
     """Which rows of whole epochs stay, of those that were kept for now; the earlier one of two that are equal."""
-    kept = np.ones(rows, bool)
-    if isinstance(policy, (Worst, RandomCount)):
-        kept[:] = False
-        values = _ranks(policy, columns)
-        for _, members in _groups(columns, rows, None):
-            order = np.argsort(-values[members], kind="stable")[: policy.n]
-            kept[members[order]] = True
+    if isinstance(policy, (All, RandomShare)):
+        return np.ones(rows, bool)
+    kept = np.zeros(rows, bool)
+    if isinstance(policy, (First, PerClass)):
+        for _, members in _groups(columns, rows, needs(policy)):
+            kept[members[: policy.n]] = True
+        return kept
+    values = _ranks(policy, columns)
+    for _, members in _groups(columns, rows, None):
+        order = np.argsort(-values[members], kind="stable")[: policy.n]
+        kept[members[order]] = True
     return kept
 
 

@@ -26,7 +26,8 @@ Kind = Literal["id", "image", "text", "class", "probabilities", "number", "json"
 """What a column holds, and its Arrow type:
 
 - `id`: the example's name, the same in every run that has seen the example; string.
-- `image`: the digest of an image in the packs; string, null where the image was left out.
+- `image`: the digest of an image; string, null where the image was left out. It may be in no pack, where several
+  writers together have kept more images than the table holds.
 - `text`: string.
 - `class`: one of a set; string or int64.
 - `probabilities`: one number a class, in the order of `Column.classes`; list<float32>.

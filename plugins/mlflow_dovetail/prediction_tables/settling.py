@@ -51,7 +51,7 @@ def _as_they_come(rows: MergedRows) -> Iterator[Settled]:
 
 def _by_epoch(rows: MergedRows, policy: Policy) -> Iterator[Settled]:
     gathered: list[pa.RecordBatch] = []
-    size = 0
+    size, kept = 0, 0
     epoch = rows.epoch
     for batch in rows:
         gathered.append(batch)
@@ -59,13 +59,13 @@ def _by_epoch(rows: MergedRows, policy: Policy) -> Iterator[Settled]:
         is_last = rows.epoch != epoch
         if is_last and rows.has_pause:
             return
-        if is_last or size >= max(_TOGETHER_ROWS, 4 * getattr(policy, "n", 0)):
+        if is_last or size >= max(_TOGETHER_ROWS, 4 * kept):
             table, dropped = _best_of(gathered, policy)
             add(rows.place.left_out, {POLICY: dropped} if dropped else {})
-            gathered, size = table.to_batches(), table.num_rows
+            gathered, size, kept = table.to_batches(), table.num_rows, table.num_rows
         if is_last:
             yield Settled(table, rows.attempt, copy.deepcopy(rows.place))
-            gathered, size, epoch = [], 0, rows.epoch
+            gathered, size, kept, epoch = [], 0, 0, rows.epoch
 
 
 def _best_of(batches: list[pa.RecordBatch], policy: Policy) -> tuple[pa.Table, int]:

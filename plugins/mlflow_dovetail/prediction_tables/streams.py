@@ -35,6 +35,7 @@ from mlflow_dovetail.run_folder import SegmentReader
 from mlflow_dovetail.run_folder.framing import HEADER, LONGEST_PAYLOAD, MARKER
 
 VERSION = 1
+MOST_IMAGES = 20_000
 ROWS, LEFT_OUT, MEDIA = b"rows", b"left", b"imag"
 LONGEST_RECORD = LONGEST_PAYLOAD - 8
 _HEAD = struct.Struct("<4sI")  # kind, second since the epoch; 8 bytes, so that Arrow's buffers stay aligned
@@ -51,6 +52,7 @@ class TableRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """`table.json`, written when the table is made; the first of several writers says it.
 
     Attributes:
+        most_images: How many different ones the table keeps, of all writers together.
         piece: What tells its files from those of the run's other run folders; empty in the folder the run began in.
     """
 
@@ -58,6 +60,7 @@ class TableRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     made_at: float
     policy: Policy
     said: tuple[Column, ...] = ()
+    most_images: int = MOST_IMAGES
     piece: str = ""
     version: int = VERSION
 

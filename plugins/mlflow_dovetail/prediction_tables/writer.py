@@ -34,6 +34,7 @@ from mlflow_dovetail.prediction_tables.policies import Policy
 from mlflow_dovetail.prediction_tables.streams import (
     LEFT_OUT,
     LONGEST_RECORD,
+    MOST_IMAGES,
     ROWS,
     Appender,
     TableRecord,
@@ -67,8 +68,8 @@ class TableWriter:
             What is not said is read off the first batch.
         policy: Which rows are kept.
         writer: Which of several processes writes: each has its own, such as its rank, which also orders the rows.
-        most_images: How many different images this writer keeps; rows beyond have none, and are counted.
-        most_bytes: The same for their raw pixels.
+        most_images: How many different images the table keeps; those beyond are left out and counted.
+        most_bytes: The same for their raw pixels, of this writer alone.
         attempt: Which one at the run's training this is: of rows with the same epoch and id the last one's count.
         is_piece: The run's table has rows elsewhere too: its files get names that are nowhere else.
 
@@ -84,7 +85,7 @@ class TableWriter:
         columns: Mapping[str, Said | type[Said]] | None = None,
         policy: Policy = policies.All(),  # noqa: B008 - frozen
         writer: str = "0",
-        most_images: int = media.MOST_IMAGES,
+        most_images: int = MOST_IMAGES,
         most_bytes: int = media.MOST_BYTES,
         attempt: int = 1,
         is_piece: bool = False,
@@ -104,7 +105,7 @@ class TableWriter:
         self._told: set[str] = set()
         said = tuple(column_said(key, one).column for key, one in self._said.items())
         piece = secrets.token_hex(4) if is_piece else ""
-        self._record: TableRecord | None = TableRecord(tidy(name), time.time(), policy, said, piece)
+        self._record: TableRecord | None = TableRecord(tidy(name), time.time(), policy, said, most_images, piece)
         with self._losing(0):
             self._begin()
 
