@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, TensorDataset
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SPLIT_KEYS = ("raw", "val_fraction", "test_fraction", "split_seed")
+PIXELS = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 Examples = tuple[np.ndarray, np.ndarray]
 
 
@@ -45,7 +50,71 @@ def read_raw(path: str | Path) -> Examples:
     images, labels = table[:, :64], table[:, 64]
     if images.min() < 0 or images.max() > 16 or labels.min() < 0 or labels.max() > 9:
         raise DataError(f"{path} has pixels outside 0-16 or labels outside 0-9. Run `dvc checkout` to restore it.")
-    return (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels
+    return _scaled(images), labels
+
+
+def example_files(path: Path) -> list[Path]:
+    """The file itself, or every CSV and image below a directory, sorted.
+
+    Raises:
+        DataError: There is none.
+    """
+    known = {".csv", *IMAGES}
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix.lower() in known)
+    if not files:
+        why = "It holds neither a CSV nor an image." if path.is_dir() else "There is no such file or directory."
+        raise DataError(
+            f"{path} has no examples. {why} Name a CSV as data/raw/digits.csv, an image, or their directory."
+        )
+    return files
+
+
+def read_examples(file: Path) -> Iterator[np.ndarray]:
+    """Images (1, 8, 8) float32 in 0-1, one by one: of a CSV each row, whether or not it has labels, else the one image.
+
+    Raises:
+        DataError: The file is neither such a CSV nor an image.
+    """
+    if file.suffix.lower() in IMAGES:
+        yield _read_image(file)
+        return
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        header = lines.readline().strip().split(",")
+        if header not in (PIXELS, [*PIXELS, "label"]):
+            raise DataError(
+                f"{file} has another shape: {len(header)} columns, the first '{header[0][:40]}'. A row is 64 pixels "
+                "(pixel_0_0 to pixel_7_7), with or without a label. Name such a CSV, or an image."
+            )
+        first = 2
+        while rows := list(islice(lines, 1024)):
+            yield from _parse(rows, len(header), f"{file}, lines {first} to {first + len(rows) - 1}")
+            first += len(rows)
+
+
+def _parse(rows: list[str], columns: int, where: str) -> np.ndarray:
+    try:
+        table = np.loadtxt(rows, delimiter=",", dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise DataError(
+            f"{where}: no table of whole numbers. {error}. Correct the rows, then predict again."
+        ) from error
+    pixels = table[:, :64]
+    if table.shape[1] != columns or pixels.min() < 0 or pixels.max() > 16:
+        raise DataError(f"{where}: not {columns} columns with pixels in 0-16. Correct the rows, then predict again.")
+    return _scaled(pixels)
+
+
+def _read_image(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            small = image.convert("L").resize((8, 8), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} is no image that can be read: {error}. Remove it, or name the others.") from error
+    return np.asarray(small, dtype=np.float32)[None] / 255
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    return (pixels.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
 
 
 def split(examples: Examples, *, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Examples]:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
+from omegaconf import OmegaConf
 
+from {{ cookiecutter.package_name }}.config import PARAMS_FILE
 from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
 from {{ cookiecutter.package_name }}.model import DigitClassifier
 
@@ -44,12 +46,18 @@ def evaluate(run_dir: Path) -> None:
     except DovetailError as error:  # a colleague's clone has the results, and not the store with the run
         logger = False
         print(f"The results are written to evaluation.json and not added to the run. {error}", file=sys.stderr)
-    callbacks = [PredictionTables()] if logger else []
+    callbacks = [PredictionTables()] if logger and keeps_predictions(run_dir) else []
     trainer = pl.Trainer(
         logger=logger, callbacks=callbacks, devices=1, default_root_dir=run_dir, enable_model_summary=False
     )
     (metrics,) = trainer.test(model, datamodule=data)
     (run_dir / "evaluation.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def keeps_predictions(run_dir: Path) -> bool:
+    """What the training was told by `callbacks.predictions`: in DVC's params.yaml, or in what Hydra kept of a run by hand."""
+    kept = [path for path in (run_dir / ".hydra" / "config.yaml", run_dir / PARAMS_FILE) if path.exists()]
+    return bool(OmegaConf.select(OmegaConf.load(kept[0]), "callbacks.predictions", default=True)) if kept else True
 
 
 if __name__ == "__main__":
