@@ -37,17 +37,6 @@ TAG_DVC_DEPENDENCIES = "dovetail.dvc.deps"
 TAG_DVC_OUTPUTS = "dovetail.dvc.outs"
 TAG_DVC_CHANGED = "dovetail.dvc.changed"
 TAG_SWEEP = "dovetail.sweep"
-# Of a sweep's children: the job's number, what it tries, and what it returned.
-TAG_SWEEP_JOB = "dovetail.sweep.job"
-TAG_SWEEP_PARAMS = "dovetail.sweep.params"
-TAG_SWEEP_VALUE = "dovetail.sweep.value"
-# Of a sweep's parent.
-TAG_SWEEP_STUDY = "dovetail.sweep.study"
-TAG_SWEEP_DIRECTION = "dovetail.sweep.direction"
-TAG_SWEEP_PROGRESS = "dovetail.sweep.progress"
-TAG_SWEEP_BEST_RUN = "dovetail.sweep.best_run"
-TAG_SWEEP_BEST_VALUE = "dovetail.sweep.best_value"
-TAG_SWEEP_BEST_PARAMS = "dovetail.sweep.best_params"
 TAG_STATUS_PREFIX = "dovetail.status."
 TAG_STATUS_JOURNAL = "dovetail.status.journal"
 TAG_END_CAUSE = "dovetail.end.cause"
@@ -56,6 +45,18 @@ TAG_BEST = "dovetail.best"
 TAG_NONFINITE = "dovetail.nonfinite"
 TAG_RENAMED = "dovetail.renamed"
 TAG_CHANGED_PARAMS = "dovetail.changed_params"
+
+# Tags of a sweep's children: the job's number, what it tries, and what it returned.
+TAG_SWEEP_JOB = "dovetail.sweep.job"
+TAG_SWEEP_PARAMS = "dovetail.sweep.params"
+TAG_SWEEP_VALUE = "dovetail.sweep.value"
+# Tags of a sweep's parent.
+TAG_SWEEP_STUDY = "dovetail.sweep.study"
+TAG_SWEEP_DIRECTION = "dovetail.sweep.direction"
+TAG_SWEEP_PROGRESS = "dovetail.sweep.progress"
+TAG_SWEEP_BEST_RUN = "dovetail.sweep.best_run"
+TAG_SWEEP_BEST_VALUE = "dovetail.sweep.best_value"
+TAG_SWEEP_BEST_PARAMS = "dovetail.sweep.best_params"
 
 # MLflow's own tags that Dovetail sets.
 TAG_MLFLOW_RUN_NAME = "mlflow.runName"

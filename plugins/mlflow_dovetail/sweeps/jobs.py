@@ -1,0 +1,119 @@
+"""The processes of a sweep's jobs, where the launcher runs them in others: Ctrl-C reaches each once, and is waited for.
+
+Joblib kills its workers as soon as its caller is interrupted, and submitit's jobs hear nothing at all: without this a
+job that Ctrl-C ends could not say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mlflow_dovetail.run.endings import Terminated
+from mlflow_dovetail.run_folder import Lease, read_json
+
+# A run that is interrupted waits 10 s at most for its store.
+PATIENCE_SECONDS = 20.0
+_LOOK_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OVER = "over"
+
+
+class Jobs:
+    """A folder that the sweep's process and those of its jobs share, with a file for each job that runs.
+
+    It goes along to the jobs. When the sweep is over, a job that was about to start does not.
+
+    Args:
+        folder: Within one that is there; made and removed by the sweep's process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._handlers: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_handlers": {}}
+
+    def watch(self) -> None:
+        """In the sweep's process: be there for the signals that end it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+
+    def leave(self) -> None:
+        """In the sweep's process: it is over."""
+        self._give_back()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self, job: int) -> None:
+        """In a job's process: it may be interrupted from now on.
+
+        Raises:
+            KeyboardInterrupt: The sweep is over.
+        """
+        if not self.folder.parent.is_dir():
+            return  # another machine, with a disk of its own
+        try:
+            self._file(job).write_text(json.dumps(as_json(Lease.own())), encoding="utf-8")
+        except FileNotFoundError:
+            raise KeyboardInterrupt from None
+        if (self.folder / _OVER).exists():
+            self.end(job)
+            raise KeyboardInterrupt
+        self._handlers = {signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt_once)}
+
+    def shield(self) -> None:
+        """In a job's process: it has done its work, and what is written of that is not interrupted."""
+        if self._handlers:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end(self, job: int) -> None:
+        """In a job's process: it is over."""
+        self._give_back()
+        self._file(job).unlink(missing_ok=True)
+
+    def running(self) -> Iterator[Lease]:
+        """The jobs' processes on this machine that live."""
+        for path in self.folder.glob("*.json"):
+            lease = read_json(path, Lease)
+            if lease and lease.pid != os.getpid() and lease.life() == "alive":
+                yield lease
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Interrupt the jobs of this machine, and wait until they have ended; the second signal waits for nobody."""
+        self._give_back()
+        with suppress(OSError):
+            (self.folder / _OVER).touch()
+        for lease in self.running():
+            with suppress(ProcessLookupError):
+                os.kill(lease.pid, signal.SIGINT)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(self.running()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def _interrupt_once(self, _number: int, _frame: FrameType | None) -> None:
+        """A terminal tells every process of a group, and the sweep's tells its jobs again: once is enough."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _file(self, job: int) -> Path:
+        return self.folder / f"{job}.json"
+
+
+def as_json(lease: Lease) -> dict[str, Any]:
+    """A lease's fields, which make it again."""
+    return {field: getattr(lease, field) for field in lease.__struct_fields__}
