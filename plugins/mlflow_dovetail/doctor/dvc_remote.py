@@ -9,9 +9,11 @@ from typing import Any
 
 from mlflow_dovetail.doctor.dvc_project import nearest_folder, read_settings
 from mlflow_dovetail.doctor.records import Finding, Place, Step, Told, ok, problem, warning
+from mlflow_dovetail.errors import causes
 from mlflow_dovetail.redact import mask_text, strip_url_credentials
 
 NETWORK_SECONDS = 5.0
+_REFUSED = (401, 403)
 
 
 def check(place: Place) -> Told:
@@ -74,20 +76,21 @@ def _folder(name: str, path: Path) -> Finding:
             "Nothing has been pushed yet, or the folder is gone; the data are in this machine's cache only.",
             "Run: dvc push",
         )
+    has = "is no folder" if there.is_file() else "cannot be written" if there == path.parent else "has no more of it"
     return problem(
         f"DVC's remote {name!r} is gone: {path}",
-        f"{there} is the last folder on the way that is there, and it "
-        f"{'cannot be written' if there == path.parent else 'has not the rest of the path'}.",
+        f"{there} is there of this path, and {has}.",
         f"Mount or restore it; or choose another: dvc remote modify {name} url PATH; then dvc push",
     )
 
 
 def _network(name: str, url: str, make: Any, config: dict[str, Any], path: str) -> Finding:  # noqa: ANN401 - DVC's
-    answer: list[Exception | bool] = []
+    answer: list[Exception | None] = []
 
     def ask() -> None:
         try:
-            answer.append(make(**config).exists(path))
+            make(**config).info(path)
+            answer.append(None)
         except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
             answer.append(error)
 
@@ -100,11 +103,21 @@ def _network(name: str, url: str, make: Any, config: dict[str, Any], path: str) 
         return problem(
             f"DVC's remote {name!r} does not answer: {url}", f"It was given {NETWORK_SECONDS:.0f} s.", remedy
         )
-    if isinstance(answer[0], Exception):
-        return problem(f"DVC's remote {name!r} cannot be reached: {url}", _first_line(answer[0]), remedy)
-    # Most object stores have no empty folders, and many web servers show none.
-    return ok(f"DVC's default remote {name!r} answers: {url}{'' if answer[0] else ' (nothing to see there yet)'}")
+    if failure := _failure(answer[0]):
+        return problem(f"DVC's remote {name!r} cannot be reached: {url}", _first_line(failure), remedy)
+    return ok(f"DVC's default remote {name!r} answers: {url}")
 
 
-def _first_line(error: Exception) -> str:
+def _failure(error: Exception | None) -> BaseException | None:
+    """What keeps the remote from answering. That nothing is there is an answer: object stores have no empty folders.
+
+    A web server that refuses, or is not there at all, is "file not found" too, with the true cause behind it.
+    """
+    if not isinstance(error, FileNotFoundError):
+        return error
+    behind = [one for one in causes(error) if not isinstance(one, FileNotFoundError)]
+    return next((one for one in behind if isinstance(one, OSError) or getattr(one, "status", 0) in _REFUSED), None)
+
+
+def _first_line(error: BaseException) -> str:
     return mask_text((str(error).splitlines() or [type(error).__name__])[0][:300]).rstrip(".") + "."

@@ -148,15 +148,15 @@ def _cuda_of_torch() -> str | None:
 
 def _ask_torch(built: str) -> Told:
     yield Step("importing PyTorch")
-    import torch
-
     try:
+        import torch
+
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         torch.ones(1, device="cuda")
-    except RuntimeError as error:
+    except (RuntimeError, ImportError, OSError) as error:  # libraries of CUDA's may be missing too
         yield problem(
             "PyTorch cannot use the GPU.",
-            f"{str(error).splitlines()[0][:300].rstrip('.')}.",
+            f"{(str(error).splitlines() or [type(error).__name__])[0][:300].rstrip('.')}.",
             "Run nvidia-smi: the GPU may be taken, lost, or too new or old for this build of PyTorch.",
         )
         return

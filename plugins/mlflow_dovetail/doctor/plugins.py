@@ -32,14 +32,15 @@ def check(place: Place) -> Told:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # a look is no use of MLflow
     if place.part == "others":
         yield from _missing()
-    plugins = _plugins(_GROUPS[place.part])
-    loaded = []
-    for plugin in plugins:
+    loaded, causes = [], list[str]()
+    for plugin in _plugins(_GROUPS[place.part]):
         yield Step(f"loading {_named(plugin)}")
-        if failure := _load(plugin):
-            yield failure
-        else:
+        failure = _load(plugin)
+        if failure is None:
             loaded.append(plugin)
+        elif not any(cause in failure.why for cause in causes):  # ours that need MLflow fail with what ends its import
+            causes.append(failure.why)
+            yield failure
     if loaded:
         yield ok(f"{len(loaded)} {'plugins load' if len(loaded) > 1 else 'plugin loads'}: {_by_group(loaded)}.")
 
@@ -66,7 +67,7 @@ def _plugins(prefixes: tuple[str, ...]) -> list[metadata.EntryPoint]:
         for one in metadata.entry_points(group=group)
         if _distribution(one) not in _NOT_LOOKED_AT
     }
-    return [found[key] for key in sorted(found)]
+    return sorted(found.values(), key=lambda one: (_distribution(one) == DISTRIBUTION, one.group, one.name))
 
 
 def _load(plugin: metadata.EntryPoint) -> Finding | None:

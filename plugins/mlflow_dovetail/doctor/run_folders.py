@@ -28,7 +28,7 @@ def check(place: Place) -> Told:
         found[_state(path.parent)].append(path.parent.name[:_SHOWN_DIGITS])
     yield from _told(found, runs)
     if not any(tokens for state, tokens in found.items() if state not in ("sent", "living")):
-        yield ok(f"{len(found['sent'])} runs are in their stores." if found["sent"] else "No run waits to be sent.")
+        yield ok(_sent(len(found["sent"])))
 
 
 def _state(path: Path) -> State:
@@ -94,6 +94,12 @@ def _told(found: dict[State, list[str]], runs: Path) -> Iterator[Finding]:
             "Their run.json is damaged, or of a later version of Dovetail.",
             f"Update Dovetail, or put the folder back from a backup; it lies in {runs}",
         )
+
+
+def _sent(count: int) -> str:
+    if not count:
+        return "No run waits to be sent."
+    return "1 run is in its store." if count == 1 else f"{count} runs are in their stores."
 
 
 def _runs(tokens: list[str], one: str, many: str) -> str:

@@ -40,8 +40,8 @@ def _place_of_runs(place: Place) -> Iterator[Finding]:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield problem(
             f"Runs cannot be written to {folder}.",
-            f"{there} is {'not writable for you' if there.is_dir() else 'no folder'}. They go to the system's temporary "
-            "files, which are removed now and then.",
+            f"{there} is {'not writable for you' if there.is_dir() else 'no folder'}. They go to the system's "
+            "temporary files, which are removed now and then.",
             f"Make it writable, or set {names.ENV_DIR} to a folder with room.",
         )
 

@@ -1,0 +1,114 @@
+"""A project that is well, made once with git, DVC and MLflow's tables; each test breaks a copy of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from system_metrics.conftest import nvml_library, nvml_stub  # noqa: F401 - fixtures
+
+from mlflow_dovetail.doctor import Finding, examine
+from mlflow_dovetail.doctor.examining import CHECKS
+
+NOT_INHERITED = ("MLFLOW_", "DVC_", "DOVETAIL_", "GIT_", "CUDA_", "SLURM_", "DO_NOT_TRACK", "PYTEST_")
+MAKE_DATABASE = "import sys; from mlflow_dovetail import store; store.open(sys.argv[1], 'digits').close()"
+
+
+@dataclass
+class Patient:
+    """A project to examine, and the shell in which that is done."""
+
+    root: Path
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        config = {"GIT_CONFIG_GLOBAL": str(self.home / "gitconfig"), "DVC_GLOBAL_CONFIG_DIR": str(self.home)}
+        return {**kept, **config, "GIT_CONFIG_NOSYSTEM": "1", "HOME": str(self.home), **self.variables}
+
+    @property
+    def database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    def call(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, check=True, capture_output=True, text=True, timeout=100
+        )
+        return done.stdout.strip()
+
+    def git(self, *arguments: str) -> str:
+        return self.call("git", *arguments)
+
+    def dvc(self, *arguments: str) -> str:
+        return self.call(sys.executable, "-m", "dvc", *arguments)
+
+    def examine(self, *names: str, folder: Path | None = None, tracking_uri: str | None = None) -> list[Finding]:
+        """What the checks of these names find; all of them when none is named."""
+        chosen = tuple(check for check in CHECKS if not names or check.name in names)
+        return examine(folder or self.root, tracking_uri, environment=self.environment, checks=chosen)
+
+    def only(self, name: str, level: str, **options: object) -> Finding:
+        """The one finding of a check that has this level."""
+        found = self.examine(name, **options)  # type: ignore[arg-type]
+        chosen = [one for one in found if one.level == level]
+        assert len(chosen) == 1, found
+        return chosen[0]
+
+    def is_well(self, name: str) -> None:
+        """A check finds nothing to tell."""
+        found = self.examine(name)
+        assert found and {one.level for one in found} == {"ok"}, found
+        assert not any(one.why or one.do for one in found), found
+
+
+@pytest.fixture(scope="session")
+def well(tmp_path_factory: pytest.TempPathFactory) -> Patient:
+    """Read only: tests share it."""
+    base = tmp_path_factory.mktemp("well")
+    patient = Patient(base / "project", base / "home")
+    patient.home.mkdir()
+    patient.root.mkdir()
+    (patient.home / "gitconfig").write_text("[user]\n\tname = Ada Lovelace\n\temail = ada@example.invalid\n")
+    patient.git("init", "--quiet", "--initial-branch=main")
+    (base / "remote").mkdir()
+    (patient.root / ".dvc").mkdir()
+    (patient.root / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n    remote = storage\n['remote \"storage\"']\n    url = ../../remote\n"
+    )
+    (patient.root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts\n/.dovetail\n/.env\n")
+    (patient.root / "train.py").write_text("print('training')\n")
+    patient.call(sys.executable, "-c", MAKE_DATABASE, f"sqlite:///{patient.database}")
+    patient.database.with_name("mlflow.db.lock").unlink(missing_ok=True)
+    patient.git("add", ".")
+    patient.git("commit", "--quiet", "-m", "First")
+    return patient
+
+
+@pytest.fixture
+def patient(well: Patient, tmp_path: Path) -> Patient:
+    """A copy to break."""
+    shutil.copytree(well.root.parent, tmp_path / "copy", symlinks=True)
+    return Patient(tmp_path / "copy" / "project", tmp_path / "copy" / "home", {"MLFLOW_DISABLE_TELEMETRY": "true"})
+
+
+@pytest.fixture
+def plugin(patient: Patient, tmp_path: Path) -> Callable[..., None]:
+    """`plugin(group, code)`: an installed package `sick` with one entry point, whose module is `code`."""
+
+    def install(group: str, code: str) -> None:
+        site = tmp_path / "site"
+        (site / "sick-1.0.dist-info").mkdir(parents=True)
+        (site / "sick-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: sick\nVersion: 1.0\n")
+        (site / "sick-1.0.dist-info/entry_points.txt").write_text(f"[{group}]\nsick = sick_plugin:thing\n")
+        (site / "sick_plugin.py").write_text(code)
+        patient.variables["PYTHONPATH"] = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(":")
+
+    return install
