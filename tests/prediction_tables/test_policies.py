@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -195,16 +194,6 @@ def test_the_first_are_of_all_ranks_together(table, policy, ids):
         assert sorted(int(row["id"]) for row in rows if row["epoch"] == epoch) == ids
     assert manifest.left_out == {LEFT_OUT: 2 * (150 - len(ids))}
     assert manifest.rows == 2 * len(ids)
-
-
-def test_many_classes_are_settled_in_one_go(table):
-    writer = table.writer(policy=PerClass(20))
-    numbers = np.arange(40_000)
-    for start in range(0, 40_000, 100):
-        writer.append({"label": numbers[start : start + 100] % 1000, "epoch": 0})
-    begun = time.process_time()
-    assert table.compact().rows == 20_000
-    assert time.process_time() - begun < 2  # 10 s where all is sorted with each batch
 
 
 def test_the_images_of_all_ranks_together_keep_to_the_limit(table):

@@ -90,6 +90,37 @@ def test_a_kind_that_is_said_holds(table, said, given, kind):
     assert (column.kind, column.classes) == (kind, tuple(getattr(said, "names", ())))
 
 
+REGRESSIONS = [
+    ("labels of a regression", {"label": [1, 2], "prediction": [0.5, 1.5]}),
+    ("predictions of a regression", {"label": torch.tensor([0.5, 1.5]), "prediction": torch.tensor([1, 2])}),
+    ("said of one", {"label": np.array([1, 2]), "prediction": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize("batch", [one[1] for one in REGRESSIONS], ids=[one[0] for one in REGRESSIONS])
+def test_whole_numbers_beside_fractions_are_numbers(table, batch):
+    said = {"prediction": Number} if batch["prediction"] == [1, 2] else None
+    writer = table.writer(columns=said)
+    writer.append(batch)
+    writer.append({"label": [2.5, 3], "prediction": [3, 2.25]})
+    manifest = table.compact()
+    assert [one.kind for one in manifest.columns] == ["number", "number"]
+    assert table.column("label")[2:] == [2.5, 3.0]
+    assert table.column("prediction")[2:] == [3.0, 2.25]
+
+
+def test_classes_stay_classes_where_it_is_said(table):
+    table.writer(columns={"label": Class(["a", "b"])}).append({"label": [0, 1], "prediction": [0.1, 0.9]})
+    assert [one.kind for one in table.compact().columns] == ["class", "number"]
+
+
+def test_a_fraction_among_what_began_as_classes_says_what_to_do(table):
+    writer = table.writer()
+    writer.append({"label": [1], "prediction": [2]})
+    with pytest.raises(DovetailError, match=r"'prediction' are no class \(int64\).*say the column's kind when"):
+        writer.append({"label": [1], "prediction": [2.5]})
+
+
 def test_what_is_no_kind_is_refused_when_the_table_is_made(table):
     with pytest.raises(DovetailError, match="Give one of Image, Text, Class"):
         table.writer(columns={"x": "image"})

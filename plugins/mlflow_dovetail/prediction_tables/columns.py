@@ -23,6 +23,7 @@ ARROW_TYPES: dict[ArrowType, pa.DataType] = {
     "float32s": pa.list_(pa.float32()),
 }
 _CLASSES = (schema.LABEL, schema.PREDICTION, "target")
+_WHOLE = ("class", "int64")
 _NAMES = (schema.LABEL, schema.PREDICTION, "target", "class")
 
 
@@ -143,6 +144,19 @@ def column_of(name: str, said: Said | None, values: Values) -> StoredColumn:
         return _inferred(name, sample)
     one = column_said(name, said)
     return StoredColumn(one.column, "string") if one.column.kind == "class" and _holds(sample) == "text" else one
+
+
+def columns_of(values: Mapping[str, Values], said: Mapping[str, Said]) -> tuple[StoredColumn, ...]:
+    """The columns as their first batch shows them.
+
+    Of label and prediction, whole numbers beside others that may have fractions are no classes: both are floats then.
+    """
+    found = {name: column_of(name, said.get(name), one) for name, one in values.items()}
+    for name, other in ((schema.LABEL, schema.PREDICTION), (schema.PREDICTION, schema.LABEL)):
+        is_whole = name in found and name not in said and (found[name].column.kind, found[name].type) == _WHOLE
+        if is_whole and other in found and found[other].column.kind == "number":
+            found[name] = StoredColumn(Column(name, "number"), "float64")
+    return tuple(found.values())
 
 
 def _is_float(said: Said) -> bool:

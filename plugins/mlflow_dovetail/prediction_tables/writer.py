@@ -25,8 +25,8 @@ from mlflow_dovetail.prediction_tables.columns import (
     Said,
     StoredColumn,
     check_said,
-    column_of,
     column_said,
+    columns_of,
     schema_of,
 )
 from mlflow_dovetail.prediction_tables.images import Images
@@ -179,7 +179,7 @@ class TableWriter:
         if stored is None:
             if rows == 0 or not taken:
                 return
-            stored = tuple(column_of(name, self._said.get(name), one) for name, one in taken.items())
+            stored = columns_of(taken, self._said)
         self._check_names(stored, taken)
         arrays = {one.name: self._converted(one, taken[one.name], rows) for one in stored}
         if self._columns is None:
