@@ -20,6 +20,9 @@ from mlflow import MlflowClient
 import mlflow_dovetail as dt
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import Class, First
+from mlflow_dovetail.run.open_tables import OpenTables
+from mlflow_dovetail.run.other_host import HostWatch
+from mlflow_dovetail.run.training_speed import RunPlace
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -111,6 +114,27 @@ def test_a_run_that_goes_on_without_its_folder_keeps_what_the_store_has(client: 
     ]
     assert {"manifest.json", "index.html"} < files(client, run.run_id, "predictions/val")
     assert len(files(client, run.run_id, "predictions/val/data")) == 2
+
+
+def test_rows_of_another_machine_arrive_in_the_same_table(client: MlflowClient, monkeypatch: pytest.MonkeyPatch):
+    with dt.start_run() as run:
+        run.table("val").append({**ROWS, "epoch": 0})
+        place = RunPlace.of(run)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("socket.gethostname", lambda: "another")
+            watch = HostWatch.begin(place)
+            there = HostWatch.folder_of(place)
+            tables = OpenTables(there, "rank-0001")
+            tables.get("val", None, None).append({**ROWS, "id": ["c", "d"], "epoch": 0})
+        tables.close()
+        watch.close()
+    deadline = time.monotonic() + 60
+    while len(rows := dt.load_predictions(run.run_id)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert rows.id.tolist() == ["a", "b", "c", "d"]
+    assert not list(there.captured.rglob("index.html"))
+    page = Path(client.download_artifacts(run.run_id, "predictions/val/index.html")).read_text()
+    assert "The page holds every row of the table." in page
 
 
 def test_a_policy_and_what_it_left_out(client: MlflowClient):

@@ -72,6 +72,8 @@ def unfinished(folder: RunFolder) -> list[Path]:
 def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
     """Compact the tables; when the run is over, make their views. One that cannot be made ready costs no other.
 
+    Another machine of a training adds its rows; the views are made where the run is recorded, of what is there.
+
     Raises:
         OSError: There is no room.
         DovetailError: A table was written by a later version.
@@ -91,7 +93,7 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
             try:
                 manifest = compact(source, target, is_over=is_over)
                 left_out.update(manifest.left_out if manifest else {})
-                if is_over and manifest is not None:
+                if is_over and manifest is not None and not _is_of_other_host(folder):
                     write_views(target, manifest, {"run": folder.describe().name or "", "token": folder.token})
                 if is_over:
                     write_whole(source / _DONE, b"")
@@ -100,6 +102,11 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
     _say_lost(folder, left_out)
     if failed is not None:
         raise failed
+
+
+def _is_of_other_host(folder: RunFolder) -> bool:
+    """Whether it is `hosts/<host>/.dovetail/runs/<token>`: see `other_host`."""
+    return len(folder.path.parts) > 5 and folder.path.parts[-5] == names.HOSTS_FOLDER
 
 
 def _say_lost(folder: RunFolder, left_out: Mapping[str, int]) -> None:
