@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import mlflow_dovetail as dt
 from mlflow_dovetail import store
 from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
-from mlflow_dovetail.lightning.prediction_tables import columns_of, content_ids, inputs_of
+from mlflow_dovetail.lightning.step_columns import content_ids
+from mlflow_dovetail.prediction_tables import Class
+from mlflow_dovetail.run.predictions import open_tables
 
 EXAMPLES = 7
 IMAGES = torch.arange(EXAMPLES * 16.0).reshape(EXAMPLES, 1, 4, 4) / 200
@@ -112,6 +114,29 @@ def test_batches_with_names_and_texts(uri: str):
     assert rows.text[3] == "text 3" and rows.length.tolist() == (LABELS * 2).tolist()
 
 
+class Segmenter(Classifier):
+    """A class for each point; its steps return scores alone."""
+
+    def validation_step(self, batch, _):
+        images, _ = batch
+        return {"scores": torch.cat([images, 0.5 - images], 1), "overlap": images.flatten(1).mean(1), "kind": LABELS}
+
+
+def test_masks_are_images_and_further_columns_hold_what_was_said(uri: str):
+    masks = (IMAGES[:, 0] > 0.25).long()
+    one = DataLoader(TensorDataset(IMAGES, masks), batch_size=EXAMPLES)
+    kept = PredictionTables(classes=["ground", "thing"], columns={"kind": Class(["x", "y", "z"])})
+    trainer(uri, kept).validate(Segmenter(), one, verbose=False)
+    with open_tables(["r"], "val", uri) as (found,):
+        manifest, rows = found.manifest, found.rows()
+        kinds = {column.name: column.kind for column in manifest.columns}
+        images = found.thumbnails([*rows["label"].to_pylist(), *rows["prediction"].to_pylist()])
+    expected = {"image": "image", "label": "image", "prediction": "image", "overlap": "number", "kind": "class"}
+    assert expected.items() <= kinds.items() and manifest.column("kind").classes == ("x", "y", "z")
+    assert all(images[digest] for name in ("label", "prediction") for digest in rows[name].to_pylist())
+    assert rows["label"].to_pylist() != rows["prediction"].to_pylist()
+
+
 @pytest.mark.parametrize(
     ("says", "told"),
     [
@@ -139,13 +164,6 @@ def test_without_a_logger_of_ours_nothing_is_kept(tmp_path: Path, caplog):
         Classifier(), loader(), loader()
     )
     assert "they need a DovetailLogger" in caplog.text
-
-
-def test_bfloat16_and_halves_have_names_too():
-    assert content_ids(IMAGES.bfloat16()) == content_ids(IMAGES.bfloat16())
-    assert len(set(content_ids(IMAGES.half()))) == EXAMPLES
-    assert inputs_of((IMAGES[:, 0, 0], LABELS)).keys() == {"id", "label"}, "features are no image"
-    assert columns_of(torch.tensor(0.5)) is None and columns_of({"loss": torch.tensor(0.5)}) is None
 
 
 RANKS = """

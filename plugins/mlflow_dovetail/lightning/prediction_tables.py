@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.utils.data import DistributedSampler
 
 from mlflow_dovetail import names
 from mlflow_dovetail.lightning.places import Places, runs_of
+from mlflow_dovetail.lightning.step_columns import columns_of, inputs_of
 from mlflow_dovetail.prediction_tables import Class, Policy, Probabilities, TableWriter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.open_tables import OpenTables
@@ -22,18 +22,6 @@ from mlflow_dovetail.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
-
-# What modules and data call the columns, in the order in which they are looked for.
-_NAMES = {
-    "id": ("id", "ids", "sample_id"),
-    "image": ("image", "images", "pixel_values", "x"),
-    "text": ("text", "texts", "sentence"),
-    "label": ("label", "labels", "target", "targets", "y"),
-    "prediction": ("prediction", "predictions", "pred", "preds"),
-    "probabilities": ("probabilities", "probs"),
-    "scores": ("scores", "logits"),
-}
-_IMAGE_RANKS = (3, 4)
 
 
 class PredictionTables(Callback):
@@ -44,7 +32,8 @@ class PredictionTables(Callback):
     softmax), `loss` (one an example) and further columns, each with one value an example; or scores alone, (n,
     classes). Input and label are the batch's: `(input, label)`, or a dictionary with `image` or `text`, `label` and
     `id`. Without an `id` an example is known by the content of its input, so that it is the same one in any order,
-    split and run.
+    split and run. An array of two or three axes an example is shown as an image: floats from 0 to 1 or bytes as they
+    are, integers as a mask with a colour a class; scores of (n, classes, height, width) are such a mask.
 
     It needs a `DovetailLogger`, and never stops a training.
 
@@ -52,12 +41,17 @@ class PredictionTables(Callback):
         classes: Names of the classes 0, 1, ...
         every_n_epochs: Of validation; the last epoch of another rhythm is then missing.
         policy: Which rows are kept; all when left out.
+        columns: What columns hold that cannot be told from their values, such as `{"region": Class(names)}`.
     """
 
     def __init__(
-        self, classes: Sequence[str] | None = None, every_n_epochs: int = 1, policy: Policy | None = None
+        self,
+        classes: Sequence[str] | None = None,
+        every_n_epochs: int = 1,
+        policy: Policy | None = None,
+        columns: Mapping[str, Any] | None = None,
     ) -> None:
-        self._classes = list(classes) if classes else None
+        self._kinds = {**(_kinds_of(list(classes)) if classes else {}), **(columns or {})}
         self._every_n_epochs = every_n_epochs
         self._policy = policy
         self._places = Places("tables")
@@ -152,99 +146,18 @@ class PredictionTables(Callback):
                 self._run.set_tags({f"{names.TAG_STATUS_PREFIX}predictions": f"degraded: {cause}"})
 
     def _table(self, name: str, columns: Mapping[str, Any]) -> TableWriter:
-        kinds: dict[str, Any] = {}
-        if self._classes:
-            label, probabilities = Class(self._classes), Probabilities(self._classes)
-            said = {"label": label, "prediction": label, "probabilities": probabilities}
-            kinds = {column: kind for column, kind in said.items() if column in columns}
+        kinds = {key: kind for key, kind in self._kinds.items() if key in columns}
+        for key in ("label", "prediction"):
+            if isinstance(kinds.get(key), Class) and getattr(columns[key], "ndim", 1) > 1:
+                del kinds[key]  # the classes of a mask's points
         if self._run is not None:
             return self._run.table(name, kinds, self._policy)
         assert self._tables is not None
         return self._tables.get(name, kinds, self._policy)
 
 
-def columns_of(outputs: Any) -> dict[str, Any] | None:
-    """The columns that a step's result holds; None where it holds none, as a loss alone."""
-    if isinstance(outputs, Tensor):
-        if outputs.ndim == 2 and outputs.shape[1] > 1:
-            return _with_prediction({"scores": outputs})
-        return {"prediction": outputs.flatten()} if outputs.ndim in (1, 2) else None
-    if not isinstance(outputs, Mapping):
-        return None
-    found = {name: value for name, value in _named(outputs, _NAMES).items() if not _is_scalar(value)}
-    if not found.keys() & {"prediction", "probabilities", "scores"}:
-        return None
-    return _with_prediction(found)
-
-
-def inputs_of(batch: Any) -> dict[str, Any]:
-    """Id, input and label of a batch, as far as they can be told."""
-    if isinstance(batch, Mapping):
-        found = {
-            name: value for name, value in _named(batch, _NAMES).items() if name in ("id", "image", "text", "label")
-        }
-    elif isinstance(batch, (list, tuple)) and batch:
-        found = dict(zip(("image", "label"), batch, strict=False))
-    else:
-        found = {"image": batch}
-    content = found.get("image", found.get("text"))
-    if "id" not in found and content is not None:
-        found["id"] = content_ids(content)
-    image = found.get("image")
-    if isinstance(image, Tensor) and image.ndim not in _IMAGE_RANKS:
-        del found["image"]  # features, which nobody can look at
-    if isinstance(image, (list, tuple)) and image and isinstance(image[0], str):
-        found["text"] = found.pop("image")
-    return found
-
-
-def content_ids(content: Any) -> list[str]:
-    """A name for each example by its content: 16 hex digits of BLAKE2b over a tensor's values, or over a text.
-
-    Floats count as 32 bits. The values are those of the batch: another normalisation makes other names.
-
-    Raises:
-        ValueError: It is neither a tensor nor a list of texts.
-    """
-    if isinstance(content, Tensor):
-        rows = content.detach().cpu().contiguous()
-        parts = [row.tobytes() for row in (rows.float() if rows.is_floating_point() else rows).numpy()]
-    elif isinstance(content, (list, tuple)) and all(isinstance(one, str) for one in content):
-        parts = [one.encode("utf-8", "surrogatepass") for one in content]
-    else:
-        raise ValueError(f"examples of {type(content).__name__} have no name of their own; give the batch an 'id'")
-    return [hashlib.blake2b(part, digest_size=8).hexdigest() for part in parts]
-
-
-def _with_prediction(found: dict[str, Any]) -> dict[str, Any]:
-    """Probabilities and prediction from scores (n, classes), where they were not given.
-
-    Raises:
-        ValueError: A column has more than a number, or a row of numbers, an example: masks, or a value a token.
-    """
-    for name, value in found.items():
-        if name != "image" and getattr(value, "ndim", 1) > 2:
-            raise ValueError(
-                f"{name!r} has the shape {tuple(value.shape)}; a table has one value, or one row, an example"
-            )
-    scores = found.get("scores")
-    if isinstance(scores, Tensor) and scores.ndim == 2 and scores.shape[1] > 1:
-        del found["scores"]
-        found.setdefault("probabilities", scores.detach().float().softmax(dim=-1))
-    probabilities = found.get("probabilities")
-    if "prediction" not in found and isinstance(probabilities, Tensor) and probabilities.ndim == 2:
-        found["prediction"] = probabilities.argmax(dim=-1)
-    return found
-
-
-def _named(values: Mapping[Any, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Under the tables' own names; what they do not know keeps its own."""
-    known = {given: name for name, candidates in names.items() for given in candidates}
-    return {known.get(str(key), str(key)): value for key, value in values.items()}
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str) or getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__")
+def _kinds_of(classes: list[str]) -> dict[str, Any]:
+    return {"label": Class(classes), "prediction": Class(classes), "probabilities": Probabilities(classes)}
 
 
 def _unpadded(trainer: Trainer, batch_idx: int, dataloader_idx: int, count: int) -> list[int] | None:

@@ -1,0 +1,88 @@
+"""What a batch and a step's result say of each example."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlflow_dovetail.lightning.step_columns import columns_of, content_ids, inputs_of
+
+N = 7
+IMAGES = torch.arange(N * 16.0).reshape(N, 1, 4, 4) / 200
+LABELS = torch.arange(N) % 3
+
+
+def shapes(columns):
+    return {name: tuple(value.shape) for name, value in columns.items()}
+
+
+def test_bfloat16_and_halves_have_names_too():
+    assert content_ids(IMAGES.bfloat16()) == content_ids(IMAGES.bfloat16())
+    assert len(set(content_ids(IMAGES.half()))) == N
+    assert content_ids(["a", "\udc80"]) == content_ids(("a", "\udc80"))
+    with pytest.raises(ValueError, match="give the batch an 'id'"):
+        content_ids([IMAGES])
+
+
+@pytest.mark.parametrize(
+    ("batch", "names"),
+    [
+        ((IMAGES, LABELS), {"id", "image", "label"}),
+        ((IMAGES[:, 0, 0], LABELS), {"id", "label"}),  # features are no image
+        (IMAGES, {"id", "image"}),
+        ((["a"] * N, LABELS), {"id", "text", "label"}),
+        ({"pixel_values": IMAGES, "targets": LABELS, "other": 1}, {"id", "image", "label"}),
+        ({"ids": ["a"] * N, "x": IMAGES}, {"id", "image"}),
+        ({"input_ids": LABELS, "text": ["a"] * N, "y": LABELS}, {"id", "text", "label"}),
+    ],
+)
+def test_what_a_batch_gives(batch, names):
+    assert inputs_of(batch).keys() == names
+
+
+@pytest.mark.parametrize("outputs", [torch.tensor(0.5), {"loss": torch.tensor(0.5)}, None, {"loss": torch.zeros(N)}])
+def test_a_result_without_predictions_has_no_columns(outputs):
+    assert columns_of(outputs) is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        (torch.zeros(N, 3), {"probabilities": (N, 3), "prediction": (N,)}),
+        (torch.zeros(N, 1), {"prediction": (N,)}),
+        ({"logits": torch.zeros(N, 3)}, {"probabilities": (N, 3), "prediction": (N,)}),
+        ({"prediction": torch.zeros(N, 1), "loss": torch.zeros(N, 1)}, {"prediction": (N,), "loss": (N,)}),
+        ({"scores": torch.zeros(N, 3, 5, 4)}, {"prediction": (N, 5, 4, 3)}),
+        ({"prediction": torch.zeros(N, 5, 4).long()}, {"prediction": (N, 5, 4, 3)}),
+        ({"prediction": torch.zeros(N, 1, 5, 4).long()}, {"prediction": (N, 5, 4, 3)}),
+        ({"prediction": torch.zeros(N, 3, 5, 4)}, {"prediction": (N, 3, 5, 4)}),
+        ({"prediction": LABELS, "heat": torch.zeros(N, 5, 4)}, {"prediction": (N,), "heat": (N, 5, 4)}),
+    ],
+)
+def test_what_a_result_gives(outputs, expected):
+    assert shapes(columns_of(outputs)) == expected
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"scores": torch.zeros(N, 6, 3)},
+        {"probabilities": torch.zeros(N, 3, 5, 4)},
+        {"prediction": torch.zeros(N, 3, 5, 4).long()},
+        {"prediction": torch.zeros(N, 2, 3, 5, 4)},
+    ],
+)
+def test_what_no_table_shows_is_refused_with_its_shape(outputs):
+    with pytest.raises(ValueError, match=r"the shape \(7, "):
+        columns_of(outputs)
+
+
+def test_a_mask_has_a_colour_a_class():
+    mask = torch.tensor([[[0, 1], [2, 254]], [[255, -100], [256, 1]]])
+    colours = inputs_of((IMAGES[:2], mask))["label"]
+    assert colours.dtype == torch.uint8 and colours.shape == (2, 2, 2, 3)
+    (nothing, one), (two, last) = colours[0].tolist()
+    assert nothing == [0, 0, 0] and len({tuple(one), tuple(two), tuple(last)}) == 3
+    (ignored, too), (beyond, again) = colours[1].tolist()
+    assert ignored == too == [128, 128, 128] and again == one
+    assert beyond == one, "more classes than colours: they begin again"
