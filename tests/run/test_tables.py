@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import mlflow
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from mlflow import MlflowClient
 
@@ -45,13 +47,30 @@ def test_a_table_is_there_when_the_run_is_over(client: MlflowClient):
     assert client.get_run(run.run_id).data.tags["dovetail.status.journal"] == "ok"
 
 
-def test_what_pandas_reads_of_the_files_themselves(client: MlflowClient, tmp_path: Path):
+def test_what_others_read_of_the_files_themselves(client: MlflowClient, tmp_path: Path):
     with dt.start_run() as run:
-        run.table("val").append(ROWS)
+        for epoch in range(2):
+            run.table("val").append({**ROWS, "probabilities": [[0.5, 0.5], [0.25, 0.75]], "epoch": epoch})
     folder = Path(client.download_artifacts(run.run_id, "predictions/val", str(tmp_path)))
-    assert pd.read_parquet(folder / "data").id.tolist() == ["a", "b"]
+    assert pd.read_parquet(folder / "data").id.tolist() == ["a", "b", "a", "b"]
+    polars_rows = polars.read_parquet(folder / "data" / "*.parquet")
+    assert polars_rows["probabilities"].to_list()[1] == [0.25, 0.75]
+    shards, packs = folder / "data" / "*.parquet", folder / "media" / "*.parquet"
+    wrong = f"select epoch, count(*) from '{shards}' where label <> prediction group by epoch order by epoch"
+    assert duckdb.sql(wrong).fetchall() == [(0, 1), (1, 1)]
+    seen = f"select id, octet_length(p.image) from '{shards}' r join '{packs}' p on r.image = p.digest where epoch = 1"
+    assert {row[0] for row in duckdb.sql(seen).fetchall()} == {"a", "b"}
     (page,) = folder.glob("index.html")
     assert b"Content-Security-Policy" in page.read_bytes()
+
+
+def test_rows_as_polars_are_those_of_arrow():
+    with dt.start_run(run_name="polar") as run:
+        run.table("val", {"label": Class(["cat", "dog"])}).append({**ROWS, "margin": [0.5, None]})
+    rows = dt.load_predictions("polar", form="polars")
+    assert isinstance(rows, polars.DataFrame)
+    assert rows.to_dicts() == dt.load_predictions("polar", form="arrow").to_pylist()
+    assert rows.filter(polars.col("label") != polars.col("prediction"))["id"].to_list() == ["b"]
 
 
 def test_mlflows_own_list_names_files_that_are_there_and_leaves_the_users_tables_alone(client: MlflowClient):
