@@ -34,6 +34,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_run_shows_each_table_in_one_line(project: Path):
+    command = [sys.executable, "-m", "mlflow_dovetail", "show", "first"]
+    page = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=100).stdout
+    lines = [line.split() for line in page.splitlines() if "predictions/" in line]
+    assert [line[0] for line in lines] == ["predictions/val/"] and lines[0][-1] == "files"
+    whole = json.loads(subprocess.check_output([*command, "--json"], cwd=project, env=environment()))["artifacts"]
+    mine = [one for one in whole if one["path"].startswith("predictions/val/")]
+    assert int(lines[0][-2]) == len(mine) > 20, "with --json every file"
+
+
 def environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DOVETAIL_"))}
     return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -125,7 +125,7 @@ def as_page(view: RunView, *, colour: bool) -> str:
         Section("Revisions", [(rev, verdict) for rev, verdict in view.revs]),
         Section("Data", view.data),
         Section("Tags", _own(tags)),
-        Section("Artifacts", [(one.path, size(one.size_bytes)) for one in view.artifacts]),
+        Section("Artifacts", _listed(view.artifacts)),
         Section("Children", [(one.run_id, f"{one.name}  {one.status}") for one in view.children]),
     ]
     return render_page(f"{run.name}  {run.status}", sections, colour=colour)
@@ -201,6 +201,21 @@ def _own(tags: Mapping[str, str]) -> list[tuple[str, str]]:
         for tag, value in sorted(tags.items())
         if tag.startswith(names.TAG_STATUS_PREFIX) or not tag.startswith(("dovetail.", "mlflow."))
     ]
+
+
+def _listed(artifacts: Sequence[Artifact]) -> list[tuple[str, str]]:
+    """Each file; of a prediction table, which may have hundreds, one line."""
+    lines: dict[str, list[Artifact]] = {}
+    for one in artifacts:
+        parts = one.path.split("/")
+        is_of_table = parts[0] == names.ARTIFACT_PREDICTIONS and len(parts) > 2
+        lines.setdefault("/".join((*parts[:2], "")) if is_of_table else one.path, []).append(one)
+    return [(path, _size_of(files, is_folder=path.endswith("/"))) for path, files in lines.items()]
+
+
+def _size_of(files: Sequence[Artifact], *, is_folder: bool) -> str:
+    total = size(sum(one.size_bytes or 0 for one in files))
+    return f"{total}  {len(files)} files" if is_folder else size(files[0].size_bytes)
 
 
 def _artifacts(store: RunStore, run_id: str) -> Sequence[Artifact]:
