@@ -67,7 +67,7 @@ def _show(found: FoundTable, most: int, *, as_json: bool) -> None:
         rows = [_finite(row) for row in found.rows().to_pylist()]
         print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": rows}, allow_nan=False))
         return
-    chosen, order = worst_first(found.rows(), found.manifest, most)
+    chosen, order = worst_first(found.last_epoch(), found.manifest, most)
     shown = [one for one in found.manifest.columns if one.kind not in ("image", "probabilities", "json")]
     names = [one.name for one in shown]
     print(f"{safe(found.run.name)}, {safe(found.manifest.table)}: {found.manifest.rows:,} rows. {order}:\n")
@@ -94,7 +94,8 @@ def _diff(found: list[FoundTable], arguments: argparse.Namespace) -> None:
     from mlflow_dovetail.prediction_tables import as_json, as_text, compare
 
     a, b = found
-    compared = compare(a.rows(), b.rows(), manifest_a=a.manifest, manifest_b=b.manifest, slices=tuple(arguments.slice))
+    rows = (a.last_epoch(), b.last_epoch())
+    compared = compare(*rows, manifest_a=a.manifest, manifest_b=b.manifest, slices=tuple(arguments.slice))
     names = (a.run.name, b.run.name) if a.run.name != b.run.name else (a.run.run_id[:8], b.run.run_id[:8])
     if arguments.html:
         _write_page(compared, names, found, arguments.html)

@@ -127,7 +127,7 @@ def compare(
     The result does not depend on the order of the rows, how they were split into files, or which worker logged them.
 
     Args:
-        a: The rows of `manifest_a`, without media.
+        a: The rows of `manifest_a`, without media; those of earlier epochs are not needed.
         b: The rows of `manifest_b`.
         slices: Columns that both have; every fitting one where none is named. Numbers of more than ten values are
             cut into quartiles. The values are A's.
@@ -138,7 +138,7 @@ def compare(
     """
     manifests = (manifest_a, manifest_b)
     task = task_of((a, b), manifests)
-    pairs = join(a, b, (manifest_a.policy, manifest_b.policy))
+    pairs = join(a, b, manifests)
     all_answers = read_answers(task, [(a, manifest_a, pairs.rows_a), (b, manifest_b, pairs.rows_b)])
     kept = all_answers.same & all_answers.answered
     relabelled = pc.filter(pairs.ids, pa.array(all_answers.answered & ~all_answers.same))

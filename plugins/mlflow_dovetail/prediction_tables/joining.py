@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.prediction_tables.schema import EPOCH, ID, STEP
+from mlflow_dovetail.prediction_tables.schema import EPOCH, ID, STEP, Manifest
 
 Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 """Row numbers of a table."""
@@ -50,7 +50,7 @@ class Pairs:
     b: Side
 
 
-def join(a: pa.Table, b: pa.Table, policies: tuple[str, str]) -> Pairs:
+def join(a: pa.Table, b: pa.Table, manifests: tuple[Manifest, Manifest]) -> Pairs:
     """Pair the rows of the same id, whatever the order in which they were logged.
 
     Of each table only the last epoch takes part, or the last step where there is no epoch; what is no number is none.
@@ -76,8 +76,8 @@ def join(a: pa.Table, b: pa.Table, policies: tuple[str, str]) -> Pairs:
         ids.take(order),
         last_a[sorted_common],
         last_b[sorted_common],
-        _side(a, taken_a, codes_a, last_a, last_b, policies[0]),
-        _side(b, taken_b, codes_b, last_b, last_a, policies[1]),
+        _side(taken_a, codes_a, last_a, last_b, manifests[0]),
+        _side(taken_b, codes_b, last_b, last_a, manifests[1]),
     )
 
 
@@ -119,15 +119,15 @@ def _by_step(table: pa.Table, rows: Rows) -> Rows:
     return np.argsort(steps, kind="stable")
 
 
-def _side(table: pa.Table, taken: str, codes: Rows, last: Rows, other: Rows, policy: str) -> Side:
+def _side(taken: str, codes: Rows, last: Rows, other: Rows, manifest: Manifest) -> Side:
     named = int(np.count_nonzero(codes >= 0))
     return Side(
-        rows=table.num_rows,
+        rows=manifest.rows,
         taken=taken,
         repeated=named - int(np.count_nonzero(last >= 0)),
         unnamed=len(codes) - named,
         alone=int(np.count_nonzero((last >= 0) & (other < 0))),
-        policy=policy,
+        policy=manifest.policy,
     )
 
 
