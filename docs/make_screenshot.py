@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Photograph a run in MLflow's UI: `python docs/make_screenshot.py PROJECT` writes docs/images/run.png.
+"""Photograph MLflow's UI: `python docs/make_screenshot.py PROJECT` writes run, sweep and comparison to docs/images/.
 
-PROJECT is a generated project after `dvc repro`. Needs a Chromium or Chrome on the PATH.
+PROJECT is a generated project after `dvc repro` and a sweep of two values, as its README has them. Needs a Chromium or
+Chrome on the PATH.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,12 +37,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def main() -> None:
-    """Open the run that the project's link names, and write the picture."""
-    project = Path(sys.argv[1])
+    """Open the run that the project's link names, its neighbours, and the children of a sweep; write the pictures."""
+    project, images = Path(sys.argv[1]), Path(__file__).parent / "images"
     run_id = json.loads((project / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"]
     with serve(project) as address, browse() as browser:
-        page = open_run(browser, address, run_id)
-        page.screenshot(path=Path(__file__).parent / "images" / "run.png")
+        open_run(browser, address, run_id).screenshot(path=images / "run.png")
+        open_sweep(browser, address, run_id).screenshot(path=images / "sweep.png")
+        open_comparison(browser, address, run_id).screenshot(path=images / "comparison.png")
 
 
 def chromium() -> str | None:
@@ -102,17 +105,52 @@ def open_run(browser: Browser, address: str, run_id: str, tab: str = "") -> Page
     return page
 
 
+def open_sweep(browser: Browser, address: str, run_id: str) -> Page:
+    """The table of a run's experiment, its sweeps unfolded."""
+    page = open_runs(browser, address, run_id, "?compareRunsMode=TABLE")
+    page.set_viewport_size({"width": 1280, "height": 520})
+    page.get_by_text("Run Name").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3_000)
+    for fold in page.locator("[role=gridcell][col-id*='Run Name'] button").all():  # a parent's cell alone has one
+        fold.click()
+    page.wait_for_timeout(2_000)
+    return page
+
+
+def open_comparison(browser: Browser, address: str, run_id: str) -> Page:
+    """MLflow's comparison of the children of a sweep in a run's experiment."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(address)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    runs = client.search_runs([experiment_id], "tags.mlflow.parentRunId LIKE '%'")
+    asked = urllib.parse.urlencode(
+        {"runs": json.dumps([run.info.run_id for run in runs]), "experiments": json.dumps([experiment_id])}
+    )
+    page = new_page(browser)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{address}/#/compare-runs?{asked}&workflowType=machine_learning")
+    page.get_by_text("Parallel Coordinates Plot").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3_000)
+    return page
+
+
 def open_runs(browser: Browser, address: str, run_id: str, what: str) -> Page:
     """The page of the runs of a run's experiment; `what` follows in its address."""
     from mlflow.tracking import MlflowClient
 
     experiment_id = MlflowClient(address).get_run(run_id).info.experiment_id
+    page = new_page(browser)
+    page.goto(f"{address}/#/experiments/{experiment_id}/runs{what}&workflowType=machine_learning")
+    return page
+
+
+def new_page(browser: Browser) -> Page:
+    """An empty page, on which MLflow's assistant will not open by itself as it does on the first visit."""
     page = browser.new_page(viewport={"width": 1280, "height": 1200})
-    # MLflow's assistant opens by itself on the first visit.
     page.add_init_script(
         "if (window === top) localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
     )
-    page.goto(f"{address}/#/experiments/{experiment_id}/runs{what}&workflowType=machine_learning")
     return page
 
 
