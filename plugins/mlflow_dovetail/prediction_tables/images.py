@@ -21,11 +21,15 @@ class Images:
     Args:
         values: Of the column.
 
+    Attributes:
+        is_same: It is one for all rows.
+
     Raises:
         TypeError: They are no images.
     """
 
     def __init__(self, values: Values) -> None:
+        self.is_same = isinstance(values, Same)
         self._values = [values.value] if isinstance(values, Same) else values
         for image in () if isinstance(self._values, OnDevice) else self._values:
             if isinstance(image, np.ndarray) and not (image.ndim in (2, 3) and image.dtype.kind in "buif"):

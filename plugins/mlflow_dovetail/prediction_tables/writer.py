@@ -240,7 +240,7 @@ class TableWriter:
         self._lost.clear()
 
     def _digests(self, column: str, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
-        if len(images) == 1 and len(members):
+        if images.is_same and len(members):
             return pa.array(self._media.keep_rows(column, images, [0], None) * len(members), pa.string())
         return pa.array(self._media.keep_rows(column, images, members.tolist(), ids), pa.string())
 
