@@ -234,15 +234,6 @@ def test_two_examples_of_one_id_keep_their_own_images(table):
     assert table.column("image")[:4] == table.column("image")[4:]
 
 
-def test_two_columns_of_images_are_not_mixed_up(table):
-    writer = table.writer(columns={"mask": Image})
-    for _ in range(2):
-        writer.append({"id": ["a"], "image": PHOTOS[:1], "mask": PHOTOS[:1, 0]})
-    table.compact()
-    (image,), (mask,) = set(table.column("image")), set(table.column("mask"))
-    assert image != mask
-
-
 def test_beyond_the_limit_no_picture_is_looked_at(table, looked_at):
     writer = table.writer(most_images=2)
     for _ in range(2):

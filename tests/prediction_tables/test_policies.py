@@ -131,6 +131,15 @@ def test_an_epoch_that_may_go_on_is_not_settled(table, monkeypatch):
     assert table.column("loss") == [49.0, 49.0, 100.0, 101.0]
 
 
+def test_an_attempt_that_is_over_holds_up_no_epoch_of_the_next(table, monkeypatch):
+    monkeypatch.setattr(compaction, "WAIT_SECONDS", 0)
+    _append(table.writer(policy=Worst(2), writer="1"), LOSSES, 0)
+    again = table.writer(policy=Worst(2), writer="2", attempt=2)
+    for epoch in range(2):
+        _append(again, LOSSES, epoch)
+    assert table.compact(is_over=False).rows == 4  # of the first attempt, and of the epoch that is over in the second
+
+
 def test_what_is_left_out_is_counted_when_nothing_more_is_kept(table):
     writer = table.writer(policy=First(5))
     _append(writer, LOSSES, 0)

@@ -55,18 +55,15 @@ class MediaLog:
         self._room_bytes = most_bytes
         self._seen: set[bytes] = set()
         self._most_known = most_images
-        self._known: dict[tuple[str, str | None, int | None], str] = {}  # column, id and print -> digest
+        self._known: dict[tuple[str | None, int | None], str] = {}  # id and print -> digest
         self._waiting: list[tuple[bytes, np.ndarray]] = []
         self._waiting_bytes = 0
         self.left_out: Counter[str] = Counter()
 
-    def keep_rows(
-        self, column: str, images: Images, rows: Sequence[int], ids: Sequence[str | None] | None
-    ) -> list[str | None]:
+    def keep_rows(self, images: Images, rows: Sequence[int], ids: Sequence[str | None] | None) -> list[str | None]:
         """The digests of the images of some rows; None where there is no image or no room for it.
 
         Args:
-            column: Its name.
             images: Of the whole batch.
             rows: Which of them.
             ids: Of the examples in these rows; None where they have none.
@@ -74,7 +71,7 @@ class MediaLog:
         if ids is None:
             return [self.keep(image) for image in images.take(rows)]
         prints = images.prints(rows)
-        examples = [(column, one, print_) for one, print_ in zip(ids, prints, strict=True)]
+        examples = list(zip(ids, prints, strict=True))
         found = [self._known.get(example) for example in examples]
         new = [place for place, digest in enumerate(found) if digest is None and prints[place] is not None]
         fresh = images.take([rows[place] for place in new]) if self._room_images else [None] * len(new)

@@ -231,7 +231,7 @@ class TableWriter:
         if kept is not None:
             plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
         ids = plain[schema.ID].to_pylist() if images and schema.ID in plain else None
-        digests = {name: self._digests(name, arrays[name], members, ids) for name in images}
+        digests = {name: self._digests(arrays[name], members, ids) for name in images}
         self._media.write()
         left_out |= self._media.left_out | self._lost
         found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
@@ -239,10 +239,10 @@ class TableWriter:
         self._media.left_out.clear()
         self._lost.clear()
 
-    def _digests(self, column: str, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
+    def _digests(self, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
         if images.is_same and len(members):
-            return pa.array(self._media.keep_rows(column, images, [0], None) * len(members), pa.string())
-        return pa.array(self._media.keep_rows(column, images, members.tolist(), ids), pa.string())
+            return pa.array(self._media.keep_rows(images, [0], None) * len(members), pa.string())
+        return pa.array(self._media.keep_rows(images, members.tolist(), ids), pa.string())
 
     def _write(self, batch: pa.RecordBatch, left_out: Mapping[str, int]) -> None:
         records: list[tuple[bytes, Sequence[memoryview | bytes]]] = []
