@@ -116,6 +116,7 @@ def test_the_trainer_leaves_out_what_can_be_among_the_worst_no_more(table):
 
 def test_an_epoch_that_may_go_on_is_not_settled(table, monkeypatch):
     monkeypatch.setattr(compaction, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(compaction, "_WAIT_SHARE", 0)
     writers = [table.writer(policy=Worst(2), writer=rank) for rank in "01"]
     for epoch in range(2):
         _append(writers[0], LOSSES, epoch)
@@ -133,6 +134,7 @@ def test_an_epoch_that_may_go_on_is_not_settled(table, monkeypatch):
 
 def test_an_attempt_that_is_over_holds_up_no_epoch_of_the_next(table, monkeypatch):
     monkeypatch.setattr(compaction, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(compaction, "_WAIT_SHARE", 0)
     _append(table.writer(policy=Worst(2), writer="1"), LOSSES, 0)
     again = table.writer(policy=Worst(2), writer="2", attempt=2)
     for epoch in range(2):
