@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -243,6 +244,18 @@ def test_a_click_enlarges_an_example_with_all_that_is_known(visit):
     assert {"id", "image", "label", "prediction", "loss", "epoch", "step", "writer", "row in the table"} <= set(fields)
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
+
+
+def test_several_images_of_an_example_stand_beside_each_other(visit):
+    names = ("image", "label", "prediction")
+    images = {name: cases.png(np.full((8, 8), shade, np.uint8)) for shade, name in enumerate(names)}
+    page = visit(cases.make(dict.fromkeys(names, "image"), [names], images=images))
+    page.locator("#examples tbody tr").first.get_by_role("button").first.click()
+    page.locator("dialog figcaption", has_text="8 × 8").nth(2).wait_for()
+    tops = page.locator("dialog figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().top)")
+    assert len(tops) == 3 and tops[0] == tops[1] < tops[2]
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 390
 
 
 def test_the_label_is_among_the_bars_though_the_model_gave_it_least(visit):

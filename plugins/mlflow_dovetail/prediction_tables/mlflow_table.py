@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-from PIL import Image, features
+from PIL import Image
 
 from mlflow_dovetail import names
 from mlflow_dovetail.prediction_tables import schema
 from mlflow_dovetail.prediction_tables.page.choice import choose
 from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
-from mlflow_dovetail.prediction_tables.reading import read_media
+from mlflow_dovetail.prediction_tables.pictures import read_pictures
 from mlflow_dovetail.prediction_tables.schema import Column, Manifest
 from mlflow_dovetail.run_folder import write_whole
 
@@ -27,12 +27,9 @@ SHARED_ROWS = 50
 IMAGES = "thumbnails"
 
 _LONGEST_CELL = 500
-_SIDE_PIXELS = 256
-# The viewer leaves an image as small as it is, in a box of about 130 pixels.
+# It shows them in a box of about 130 pixels.
 _ENLARGED_PIXELS = 128
 _FEW_PIXELS = 32
-# Whole images are larger than thumbnails: so many are in memory at a time.
-_IMAGES_AT_ONCE = 10
 # The viewer groups runs by the first column that is no image, and compares the next.
 _FIRST = (schema.ID, schema.PREDICTION, schema.LABEL, schema.TEXT, schema.LOSS)
 
@@ -110,35 +107,22 @@ def _cell(column: Column, value: Any, files: Mapping[str, str], root: str) -> An
 def _write_images(folder: Path, digests: Sequence[str]) -> dict[str, str]:
     """These images as files, which is how the viewer takes them; their paths in the folder by digest."""
     there = {path.stem: f"{IMAGES}/{path.name}" for path in (folder / IMAGES).glob("*.*")}
-    wanted = [digest for digest in digests if digest not in there]
-    for start in range(0, len(wanted), _IMAGES_AT_ONCE):
-        batch = wanted[start : start + _IMAGES_AT_ONCE]
-        thumbnails = read_media(folder, batch)
-        for digest, whole in read_media(folder, batch, thumbnails=False).items():
-            content = _for_viewer(whole, thumbnails[digest])
-            there[digest] = f"{IMAGES}/{digest}.{'webp' if content[:4] == b'RIFF' else 'png'}"
-            (folder / IMAGES).mkdir(exist_ok=True)
-            write_whole(folder / there[digest], content)
+    for digest, picture in read_pictures(folder, [one for one in digests if one not in there]).items():
+        content = _enlarged(picture)
+        there[digest] = f"{IMAGES}/{digest}.{'webp' if content[:4] == b'RIFF' else 'png'}"
+        (folder / IMAGES).mkdir(exist_ok=True)
+        write_whole(folder / there[digest], content)
     return there
 
 
-def _for_viewer(whole: bytes, thumbnail: bytes) -> bytes:
-    """An image with sides that can be looked at: few pixels enlarged as squares, many made fewer."""
-    with Image.open(io.BytesIO(whole)) as image:
+def _enlarged(picture: bytes) -> bytes:
+    """Few pixels as squares that can be seen: the viewer leaves an image as small as it is."""
+    with Image.open(io.BytesIO(picture)) as image:
         longest = max(image.size)
-        if longest <= _FEW_PIXELS:
-            factor = -(-_ENLARGED_PIXELS // longest)
-            with Image.open(io.BytesIO(thumbnail)) as small:
-                return _file(small.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST))
-        if image.mode not in ("L", "RGB", "RGBA"):  # 16 bits
-            return thumbnail
-        if longest <= _SIDE_PIXELS:
-            return whole
-        image.thumbnail((_SIDE_PIXELS, _SIDE_PIXELS))
-        return _file(image, "WEBP" if features.check("webp") else "PNG", quality=80)
-
-
-def _file(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's
-    content = io.BytesIO()
-    image.save(content, form, **options)
-    return content.getvalue()
+        if longest > _FEW_PIXELS:
+            return picture
+        factor = -(-_ENLARGED_PIXELS // longest)
+        content = io.BytesIO()
+        large = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+        large.save(content, "PNG")
+        return content.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,11 +12,14 @@ from mlflow_dovetail.prediction_tables.mlflow_table import write_mlflow_table
 from mlflow_dovetail.prediction_tables.page import render_page
 from mlflow_dovetail.prediction_tables.page.choice import ROWS, choose
 from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
+from mlflow_dovetail.prediction_tables.pictures import read_pictures
 from mlflow_dovetail.prediction_tables.reading import read_last_epoch, read_media, read_table
 from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.run_folder import write_whole
 
 PAGE = "index.html"
+# The page's first images, of what is most worth a look, are larger than thumbnails: 10 kB each or so.
+LARGE_IMAGES = 100
 
 
 def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> None:
@@ -36,7 +39,11 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
         table = read_table(folder)  # the page says how much of it is in it
     else:  # which is more than the page can hold: it tells of this epoch alone, and nobody waits for the others
         manifest = msgspec.structs.replace(manifest, rows=len(table))
-    page = render_page(table, manifest, lambda digests: read_media(folder, digests), title=manifest.table, run=run)
+
+    def images(digests: Sequence[str]) -> Mapping[str, bytes]:
+        return read_media(folder, digests) | read_pictures(folder, digests[:LARGE_IMAGES])
+
+    page = render_page(table, manifest, images, title=manifest.table, run=run)
     write_whole(folder / PAGE, page)
     write_mlflow_table(folder, table, manifest)
 

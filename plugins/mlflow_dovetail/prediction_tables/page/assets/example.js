@@ -60,7 +60,8 @@ function dialogBar(row) {
 function pictures(row) {
   const columns = COLUMNS.filter((column) => column.kind === "image" && column.values[row] !== null);
   if (!columns.length) return [];
-  return [element("div", { className: "pictures" }, ...columns.map((column) => picture(column, row)))];
+  const className = columns.length > 1 ? "pictures several" : "pictures";
+  return [element("div", { className }, ...columns.map((column) => picture(column, row)))];
 }
 
 function picture(column, row) {
