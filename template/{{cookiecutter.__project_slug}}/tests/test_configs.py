@@ -27,6 +27,10 @@ def test_each_option_is_valid(configure, option):
         ("model.lr=0", "'model.lr' must be above 0"),
         ("model.name=cmn", "Did you mean 'cnn'"),
         ("data.val_fraction=0.9", "leave nothing to train on"),
+        ("trainer.strategy=dpp", "'trainer.strategy' is 'dpp'. Choose one of: auto, ddp"),
+        ("trainer.precision=bf16", "Choose one of: .*bf16-mixed"),
+        ("trainer.devices=0", "'trainer.devices' is 0. Give a number above 0"),
+        ("trainer.devices=[0,0]", "'trainer.devices' is .* Give a number above 0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(configure, override, message):

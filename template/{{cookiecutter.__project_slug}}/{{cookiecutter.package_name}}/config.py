@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -60,11 +60,13 @@ MODELS: dict[str, type] = {"cnn": Cnn, "mlp": Mlp}
 
 @dataclass
 class Trainer:
-    """Arguments of `pytorch_lightning.Trainer`, by its names."""
+    """Arguments of `pytorch_lightning.Trainer`, by its names, and `compile`."""
 
     max_epochs: int = MISSING
     accelerator: str = MISSING
     devices: Any = MISSING  # a number, "auto", or a list of indices
+    strategy: str = MISSING
+    compile: bool = MISSING  # torch.compile for the network
     precision: str = MISSING
     deterministic: bool = MISSING
     gradient_clip_val: float | None = None
@@ -75,6 +77,15 @@ class Trainer:
     limit_test_batches: Any = None
     num_sanity_val_steps: int = MISSING
     enable_progress_bar: bool = MISSING
+
+
+# What this project has been run with; another of Lightning's is a word here.
+CHOICES = {
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),
+    "trainer.precision": ("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"),
+    "callbacks.mode": ("max", "min"),
+}
 
 
 @dataclass
@@ -215,6 +226,16 @@ def _check_ranges(cfg: DictConfig) -> None:
     for key in positive:
         if not OmegaConf.select(cfg, key) > 0:
             raise ConfigError(f"{_where(key, cfg)}: '{key}' must be above 0, not {OmegaConf.select(cfg, key)}.")
+    for key, choices in CHOICES.items():
+        if OmegaConf.select(cfg, key) not in choices:
+            raise ConfigError(
+                f"{_where(key, cfg)}: '{key}' is '{OmegaConf.select(cfg, key)}'. Choose one of: {', '.join(choices)}."
+            )
+    if not _are_devices(cfg.trainer.devices):
+        raise ConfigError(
+            f"{_where('trainer.devices', cfg)}: 'trainer.devices' is {cfg.trainer.devices!r}. Give a number above 0, "
+            "'auto' for all, or a list of indices."
+        )
     if cfg.trainer.check_val_every_n_epoch > cfg.trainer.max_epochs or cfg.trainer.limit_val_batches == 0:
         raise ConfigError(
             f"{_where('trainer.max_epochs', cfg)}: no validation would run, and '{cfg.callbacks.monitor}' chooses the "
@@ -226,3 +247,9 @@ def _check_ranges(cfg: DictConfig) -> None:
             f"{_where('data.val_fraction', cfg)}: 'data.val_fraction' and 'data.test_fraction' leave nothing to train on: "
             f"{cfg.data.val_fraction} + {cfg.data.test_fraction} is 1 or more."
         )
+
+
+def _are_devices(devices: Any) -> bool:
+    if isinstance(devices, ListConfig):
+        return len(set(devices)) == len(devices) > 0 and all(type(one) is int and one >= 0 for one in devices)
+    return devices in ("auto", -1, "-1") or (type(devices) is int and devices > 0)

@@ -89,7 +89,7 @@ class DigitClassifier(pl.LightningModule):
         accuracy = self.accuracy[f"{stage}_acc"]
         accuracy(scores, labels)
         losses = nn.functional.cross_entropy(scores, labels, reduction="none")
-        self.log(f"{stage}/loss", losses.mean(), on_epoch=True, on_step=False)
+        self.log(f"{stage}/loss", losses.mean(), on_epoch=True, on_step=False, sync_dist=True)
         self.log(f"{stage}/acc", accuracy, on_epoch=True, on_step=False, prog_bar=True)
         return {"scores": scores, "loss": losses}
 

@@ -22,7 +22,7 @@ from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from {{ cookiecutter.package_name }} import config
+from {{ cookiecutter.package_name }} import config, ranks
 from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
 from {{ cookiecutter.package_name }}.model import DigitClassifier
 
@@ -45,20 +45,26 @@ def main(cfg: DictConfig) -> float:
 
 def train(cfg: DictConfig, output_dir: Path) -> float:
     """Train with a valid configuration; write model.ckpt, metrics.json and mlflow_run.json to `output_dir`."""
+    processes = ranks.count(cfg.trainer)
+    # Tensor cores for float32 matrix products where the GPU has them; no effect elsewhere.
+    torch.set_float32_matmul_precision("high")
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     values = OmegaConf.to_container(cfg, resolve=True)
     data = DigitsDataModule(values["data"])
     data.setup("fit")
     model = DigitClassifier(values["model"])
+    if values["trainer"].pop("compile"):
+        model.compile()  # in place: a checkpoint has the names of the network as it was written
 
-    with DovetailLogger(
+    logger = DovetailLogger(
         experiment_name=cfg.logger.experiment_name,
         tracking_uri=cfg.logger.tracking_uri,
         run_name=cfg.name,
         tags=values["tags"],
         run_id=cfg.logger.run_id,
         notes=cfg.notes,
-    ) as logger:
+    )
+    with logger, ranks.started(processes, train, cfg, output_dir):
         logger.log_config(cfg)
         logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
 
@@ -101,8 +107,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # Tensor cores for float32 matrix products where the GPU has them; no effect elsewhere.
-    torch.set_float32_matmul_precision("high")
     try:
         config.check_syntax()
     except config.ConfigError as error:

@@ -1,0 +1,208 @@
+"""`trainer=ddp` is one run however it is launched, and leaves no process; `trainer=gpu` says where there is no GPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from mlflow_dovetail import names
+
+from .project import QUIET
+
+# Two processes make 10 steps of an epoch that one makes in 20.
+STEPS = 10
+LONG = "trainer.max_epochs=1000"
+STEP = "        images, labels = batch\n        loss: Tensor"
+WRONG = (
+    "        if self.global_rank == 1 and self.current_epoch == 2:\n"
+    '            raise ValueError("this rank is wrong")\n' + STEP
+)
+# What a rank does is given as an argument: a process that imports the program again must not begin again.
+RANKS = """
+import os, sys, time
+import torch, torch.distributed as dist
+from digits_classifier import ranks
+
+def work(how):
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    print("rank", rank, os.getpid(), flush=True)
+    if how == f"{rank} fails":
+        raise ValueError(f"{rank} is wrong")
+    if how == f"{rank} dies":
+        os.kill(os.getpid(), 9)
+    if how == "long":
+        time.sleep(100)
+    dist.barrier()
+
+if __name__ == "__main__":
+    for how in sys.argv[1:]:
+        try:
+            with ranks.started(2, work, how):
+                work(how)
+            print("done", flush=True)
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
+        print(sorted(set(ranks.ENVIRONMENT) & set(os.environ)), dist.is_initialized(), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(new_project):
+    return new_project(epochs=1)
+
+
+def steps(folder):
+    return torch.load(folder / "model.ckpt", weights_only=True)["global_step"]
+
+
+def living(processes):
+    """Those of some processes that still run; the recorder of a run goes on a while, and is none of them."""
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def of_training(process):
+    """The other ranks of a training: its children that Python's multiprocessing has made."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "multiprocessing.spawn" in " ".join(child.cmdline())]
+
+
+def wait_until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.2)
+
+
+def test_a_dvc_experiment_of_two_processes_is_one_run(project):
+    with project.new_runs() as made:
+        project.dvc("exp", "run", "--name", "two", "-S", "trainer=ddp")
+    (run,) = made
+    assert (run.status, run.params["trainer.strategy"]) == ("FINISHED", "ddp")
+    assert run.tags[names.TAG_DVC_EXPERIMENT] == "two"
+    assert steps(project.path) == STEPS
+    assert {"val/acc", "test/acc"} <= run.metrics.keys()
+    assert project.run_id == run.run_id
+    status = {line[-1] for line in map(str.split, project.git("status", "--porcelain").splitlines())}
+    assert status <= {"dvc.lock", "evaluation.json", "metrics.json", "mlflow_run.json", "params.yaml"}
+    # All validated examples, each once, whichever process had them.
+    rows = json.loads(project.run("dovetail", "predictions", "show", run.run_id, "--json").output)["rows"]
+    assert (len(rows), len({row["id"] for row in rows})) == (270, 270)
+
+
+def test_a_sweep_of_two_processes_each_is_a_parent_with_its_children(project):
+    with project.new_runs() as made:
+        project.train("-m", "trainer=ddp", "trainer.max_epochs=1", "model.lr=1e-3,1e-2")
+    parent, *children = made
+    assert [run.status for run in made] == ["FINISHED"] * 3
+    assert [child.tags.get(names.TAG_MLFLOW_PARENT) for child in children] == [parent.run_id] * 2
+    assert [child.params["model.lr"] for child in children] == ["0.001", "0.01"]
+    (folder,) = project.path.glob("outputs/multirun/*/*")
+    assert [steps(folder / job) for job in "01"] == [STEPS, STEPS]
+    # The other process has no output directory of its own, neither here nor in the project.
+    assert {path.name for path in folder.iterdir()} == {"0", "1", "multirun.yaml"}
+    assert {path.name for path in (project.path / "outputs").iterdir()} == {"multirun"}
+
+
+def test_ctrl_c_ends_both_processes(project, tmp_path):
+    command = project.module("train", QUIET, "trainer=ddp", LONG, f"hydra.run.dir={tmp_path}")
+    with project.new_runs() as made, (tmp_path / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=project.path, env=project.environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_until(lambda: (tmp_path / "checkpoints" / "last.ckpt").exists())
+            others = of_training(process)
+            assert len(others) == 1
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) != 0
+            wait_until(lambda: not living(others), 10)
+        finally:
+            process.kill()
+            process.wait()
+    (run,) = made
+    assert run.status == "KILLED", (tmp_path / "output.txt").read_text()
+
+
+def test_what_fails_in_the_other_process_is_told(project, tmp_path):
+    with project.edited("digits_classifier/model.py", STEP, WRONG), project.new_runs() as made:
+        command = project.module("train", QUIET, "trainer=ddp", LONG, f"hydra.run.dir={tmp_path}")
+        done = project.attempt(*command)
+    assert done.code != 0
+    assert "RankError: rank 1 failed: ValueError: this rank is wrong" in done.output
+    (run,) = made
+    assert run.status == "FAILED"
+    assert "this rank is wrong" in run.tags[names.TAG_END_CAUSE]
+
+
+def test_ranks_start_fail_and_start_again(project):
+    (project.path / "try_ranks.py").write_text(RANKS, encoding="utf-8")
+    try:
+        done = project.run(sys.executable, "try_ranks.py", "well", "1 fails", "1 dies", "0 fails", "well")
+    finally:
+        (project.path / "try_ranks.py").unlink()
+    lines = [line for line in done.output.splitlines() if line.startswith(("done", "RankError", "ValueError 0", "["))]
+    clean = "[] False"
+    assert lines == [
+        "done", clean,
+        "RankError rank 1 failed: ValueError: 1 is wrong", clean,
+        "RankError rank 1 was ended by signal 9", clean,
+        "ValueError 0 is wrong", clean,
+        "done", clean,
+    ]  # fmt: skip
+
+
+def test_a_rank_does_not_outlive_a_training_that_is_killed(project, tmp_path):
+    (project.path / "try_ranks.py").write_text(RANKS, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "try_ranks.py", "long"], cwd=project.path, env=project.environment, stdout=subprocess.PIPE
+    )
+    try:
+        begun = [process.stdout.readline() for _ in range(2)]
+        assert {line[:6] for line in begun} == {b"rank 0", b"rank 1"}
+        others = of_training(process)
+        assert len(others) == 1
+        process.kill()
+        wait_until(lambda: not living(others), 10)
+    finally:
+        process.kill()
+        process.communicate()
+        (project.path / "try_ranks.py").unlink()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer=gpu"], "sees no GPU. Look at `nvidia-smi`"),
+        (["trainer=ddp", "trainer.accelerator=gpu"], "sees no GPU. Look at `nvidia-smi`"),
+        (["trainer.strategy=dpp"], "'trainer.strategy' is 'dpp'. Choose one of: auto, ddp"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said_before_there_is_a_run(project, overrides, words):
+    with project.new_runs() as made:
+        done = project.attempt(*project.module("train", QUIET, *overrides), CUDA_VISIBLE_DEVICES="")
+    assert done.code != 0
+    assert words in done.output
+    assert "Traceback" not in done.output
+    assert made == []
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler for the processor")
+def test_a_compiled_network_is_the_same_network(project, tmp_path):
+    cache = tmp_path / "cache"
+    quick = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0", "ATEN_CPU_CAPABILITY": "default"}
+    overrides = ["debug=default", "model=mlp", "model.dropout=0", "trainer.compile=true", f"hydra.run.dir={tmp_path}"]
+    project.train(*overrides, TORCHINDUCTOR_CACHE_DIR=str(cache), **quick)
+    assert [file for file in cache.rglob("*.py") if "cpp_fused" in file.read_text()], "nothing was compiled"
+    weights = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]
+    assert "network.1.weight" in weights
+    done = project.run(*project.module("predict", str(tmp_path / "model.ckpt"), "data/raw/digits.csv"))
+    assert len(done.output.splitlines()) == 1798
