@@ -51,8 +51,8 @@ class Patient:
         return self.call(sys.executable, "-m", "dvc", *arguments)
 
     def examine(self, *names: str, folder: Path | None = None, tracking_uri: str | None = None) -> list[Finding]:
-        """What the checks of these names find; all of them when none is named."""
-        chosen = tuple(check for check in CHECKS if not names or check.name in names)
+        """What the checks of these names, or the parts of one ("plugins others"), find; all when none is named."""
+        chosen = tuple(one for one in CHECKS if not names or {one.name, f"{one.name} {one.part}"} & {*names})
         return examine(folder or self.root, tracking_uri, environment=self.environment, checks=chosen)
 
     def only(self, name: str, level: str, **options: object) -> Finding:

@@ -31,7 +31,8 @@ def everything_in(root: Path) -> dict[str, tuple[int, int, str]]:
 def test_a_project_that_is_well_is_called_well_and_not_touched(patient: Patient):
     before = everything_in(patient.root.parent)
     found = patient.examine()
-    assert [one for one in found if one.level in ("warning", "problem")] == []
+    # What this machine's GPUs are like is not the project's.
+    assert [one for one in found if one.level in ("warning", "problem") and one.check != "gpu"] == []
     assert {one.check for one in found} == set(ORDER) == {check.name for check in CHECKS}
     assert [one.check for one in found] == sorted((one.check for one in found), key=ORDER.index)
     assert everything_in(patient.root.parent) == before
@@ -84,7 +85,7 @@ def test_a_check_that_hangs_is_ended_and_named(patient: Patient, plugin):
 )
 def test_a_check_whose_process_dies_is_named(patient: Patient, plugin, code: str, ending: str):
     plugin("hydra.plugins", code)
-    told = patient.only("plugins", "warning")
+    told = patient.only("plugins others", "warning")
     assert ending in told.why and "while loading 'sick' of sick" in told.why
     assert told.do
 

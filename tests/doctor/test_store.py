@@ -96,7 +96,7 @@ def wal(patient: Patient) -> None:
     [
         (folder, "is a folder", "Move it away"),
         (no_database, "not a database", "dovetail sync"),
-        (zeros, "is damaged", ".recover"),
+        (zeros, "is damaged", "rm .dovetail/runs/*/sent/*.json; dovetail sync"),
         (truncated, "is damaged", "Put back a backup"),
         (overwritten, "is damaged", "Put back a backup"),
         (foreign, "not MLflow's", "MLFLOW_TRACKING_URI"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from mlflow import MlflowClient
 
 from mlflow_dovetail import store
 from mlflow_dovetail.errors import StoreRefused, StoreUnavailable
+from mlflow_dovetail.records import MetricPoint
 
 OPEN_AND_CREATE = """
 import sys
@@ -230,6 +233,56 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path, experiment):
         store.open(experiment=experiment)
     assert time.monotonic() - begun < 5
     assert broken.read_bytes() == b"no database at all" * 100
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def random_page_of(table: str) -> Callable[[Path], None]:
+    """The first page of a table, which is not read before the table is."""
+
+    def overwrite(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            sql = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+            (page,) = connection.execute(sql, (table,)).fetchone()
+            (size,) = connection.execute("PRAGMA page_size").fetchone()
+        content = bytearray(path.read_bytes())
+        content[(page - 1) * size : page * size] = random.Random(17).randbytes(size)
+        path.write_bytes(content)
+
+    return overwrite
+
+
+@pytest.mark.parametrize(
+    ("hurt", "told", "remedy"),
+    [
+        (folder, "It is a folder.", "Move it away"),
+        (half, "malformed", "backup"),
+        (zeros, "not a database", "backup"),
+        (random_page_of("experiments"), "malformed", "backup"),
+        (random_page_of("runs"), "malformed", "backup"),
+        (random_page_of("tags"), "malformed", "dovetail doctor"),
+        (random_page_of("latest_metrics"), "malformed", "dovetail doctor"),
+    ],
+)
+def test_a_damaged_database_is_told_at_the_first_verb_that_meets_the_damage(database, tmp_path, hurt, told, remedy):
+    store.open(f"sqlite:///{database}", "damage").close()
+    path = Path(shutil.copy(database, tmp_path / "runs.db"))
+    hurt(path)
+    with pytest.raises(StoreUnavailable) as caught, store.open(f"sqlite:///{path}", "damage") as opened:
+        made = opened.create_run(uuid.uuid4().hex)
+        opened.log_metrics(made.run_id, [MetricPoint("loss", 0.1, 0, 1000)])
+    assert told in caught.value.why and remedy in caught.value.remedy
 
 
 def test_a_database_of_another_mlflow_is_not_migrated(tmp_path):

@@ -37,7 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     # As the user's shell has it, without what this command has set for itself.
     found = examine(arguments.directory, arguments.tracking_uri, environment=arguments.shell)
     if arguments.json:
-        print(json.dumps({"findings": [asdict(one) for one in found]}, indent=2, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"findings": [{"check": one.check, **asdict(one)} for one in found]}, indent=2, ensure_ascii=False
+            )
+        )
     else:
         print(as_page(found, width=shutil.get_terminal_size().columns, colour=wants_colour()))
     return int(any(one.level == "problem" for one in found))

@@ -50,8 +50,8 @@ def broken(path: Path, why: str) -> Finding:
         f"The database {path} is damaged.",
         f"SQLite says: {why.rstrip('.')}. Training goes on all the same: its runs are kept in .dovetail/ until there "
         "is a sound one.",
-        f"Copy it aside. Put back a backup; or save what can be read: sqlite3 {path.name} .recover | sqlite3 new.db; "
-        "or move it away for a new one. Then run: dovetail sync",
+        "Put back a backup, then run: dovetail sync. Without one, move it away and have every run that is kept here "
+        "sent again: rm .dovetail/runs/*/sent/*.json; dovetail sync",
     )
 
 

@@ -79,7 +79,7 @@ def _folder(name: str, path: Path) -> Finding:
     has = "is no folder" if there.is_file() else "cannot be written" if there == path.parent else "has no more of it"
     return problem(
         f"DVC's remote {name!r} is gone: {path}",
-        f"{there} is there of this path, and {has}.",
+        f"{there} is there of this path, and {has}. A `dvc push` would make it anew, perhaps on another disk.",
         f"Mount or restore it; or choose another: dvc remote modify {name} url PATH; then dvc push",
     )
 

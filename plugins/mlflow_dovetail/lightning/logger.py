@@ -9,6 +9,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment  # typ
 from pytorch_lightning.utilities import rank_zero_only
 
 from mlflow_dovetail import names, redact, store
+from mlflow_dovetail.errors import StoreUnavailable
 from mlflow_dovetail.lightning.checkpoints import Checkpoints
 from mlflow_dovetail.lightning.torch_model import log_torch_model
 from mlflow_dovetail.records import DatasetInput
@@ -57,7 +59,8 @@ class DovetailLogger(MLFlowLogger):
         notes: The run's description, markdown (`mlflow.note.content`).
 
     Raises:
-        StoreUnavailable: The address cannot be used, or a local database cannot be made or read.
+        StoreUnavailable: The address cannot be used.
+        StoreRefused: The experiment has been deleted from a local database.
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class DovetailLogger(MLFlowLogger):
         self._run: Run | None = None
         self._is_block = False
         if self._tracking_uri.startswith("sqlite:") and not is_offline():
-            store.open(self._tracking_uri, None if run_id else experiment_name, artifact_location).close()
+            with suppress(StoreUnavailable):  # a damaged database is told when the run begins, which is then kept here
+                store.open(self._tracking_uri, None if run_id else experiment_name, artifact_location).close()
 
     @classmethod
     def from_link(cls, directory: str | Path) -> DovetailLogger:

@@ -72,7 +72,6 @@ def open_new(
 
     Raises:
         DovetailError: A setting is no number.
-        StoreUnavailable: A local database cannot be made or read.
         StoreRefused: The experiment has been deleted.
         RunFolderInvalid: No folder can be written.
     """
@@ -123,7 +122,6 @@ def open_known(tracking_uri: str, run_id: str, kind: AttemptKind) -> Opening:
     """Attach to a run that exists: by its id, or by the token of one that is recorded here.
 
     Raises:
-        StoreUnavailable: A local database cannot be read.
         RunNotFound: The store has no such run.
         RunFolderInvalid: No folder can be written.
     """
@@ -194,7 +192,7 @@ def _folder(description: Description) -> RunFolder:
 
 
 def _open_store(tracking_uri: str, experiment: str | None, location: str | None) -> RunStore | None:
-    """The store, or None when it does not answer; a database that cannot be used is an error, for it never will."""
+    """The store, or None when it cannot be used now, be it a server that is down or a database that is damaged."""
     if is_offline():
         return None
     if not store.is_reachable(tracking_uri, KNOCK_SECONDS):
@@ -203,18 +201,15 @@ def _open_store(tracking_uri: str, experiment: str | None, location: str | None)
     try:
         return store.open(tracking_uri, experiment, location, timeout_seconds=ANSWER_SECONDS, retries=0)
     except StoreUnavailable as error:
-        if tracking_uri.startswith("sqlite:") and "locked" not in error.why:
-            raise
         _tell_offline(tracking_uri, error)
         return None
 
 
 def _tell_offline(tracking_uri: str, error: StoreUnavailable | None) -> None:
     log.warning(
-        "%s does not answer%s. The run is recorded here and sent when it does; if that is after its end, "
+        "%s The run is recorded here and sent when the store can be used; if that is after its end, "
         "run `dovetail sync`.",
-        strip_url_credentials(tracking_uri),
-        f" ({error.why.rstrip('.')})" if error else "",
+        str(error) if error else f"{strip_url_credentials(tracking_uri)} does not answer.",
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow_dovetail.errors import DovetailError, RunNotFound, StoreRefused, StoreUnavailable, causes
 from mlflow_dovetail.redact import strip_url_credentials
+from mlflow_dovetail.store.creation import REMEDY_FOR_DAMAGE
 
 TIMEOUT_SECONDS = 10
 UPLOAD_TIMEOUT_SECONDS = 120
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# SQLITE_CORRUPT and SQLITE_NOTADB, which have no numbers in Python 3.10.
+_DAMAGED = ("malformed", "not a database")
 _UNAVAILABLE_HTTP = frozenset({429, 500, 502, 503, 504})
 
 
@@ -96,11 +100,25 @@ def _translated(error: Exception, what: str, uri: str) -> DovetailError:
         return StoreUnavailable(
             f"{what}.",
             "Another version of MLflow made this database.",
-            "Back it up, then run `mlflow db upgrade` with its address.",
+            "Back it up, then run `mlflow db upgrade` with its address; if a newer one made it, update MLflow here.",
         )
+    if damage := _damage(error):
+        return StoreUnavailable(f"{what}.", f"Its database is damaged: {damage}.", REMEDY_FOR_DAMAGE)
     if _is_unavailable(error):
         return StoreUnavailable(f"{what}.", f"{strip_url_credentials(uri)} does not answer: {why}", _remedy(uri))
     return StoreRefused(f"{what}.", why, "Correct what the message names, then try again.")
+
+
+def _damage(error: Exception) -> str:
+    """What SQLite says of a file that it cannot read; empty where that is not the cause."""
+    return next(
+        (
+            str(cause)
+            for cause in causes(error)
+            if isinstance(cause, sqlite3.DatabaseError) and any(word in str(cause) for word in _DAMAGED)
+        ),
+        "",
+    )
 
 
 def _is_unavailable(error: Exception) -> bool:

@@ -15,6 +15,9 @@ from mlflow_dovetail.errors import StoreUnavailable
 from mlflow_dovetail.store.address import artifact_location
 
 LOCK_TIMEOUT_SECONDS = 60
+REMEDY_FOR_DAMAGE = (
+    "Put back a copy of it from a backup, or move it away so that a new one is made; `dovetail doctor` says more."
+)
 
 
 def is_settled(database: Path, experiment: str | None) -> bool:
@@ -41,7 +44,7 @@ def is_settled(database: Path, experiment: str | None) -> bool:
 
 def is_empty(database: Path) -> bool:
     """Whether there is nothing to read: no file, or one that SQLite has not written yet."""
-    return not database.exists() or database.stat().st_size == 0
+    return not database.exists() or (database.is_file() and database.stat().st_size == 0)
 
 
 @contextmanager
@@ -86,17 +89,22 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=20)) as connection:
             yield connection
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(
-            f"Cannot read the database {database}.",
-            f"SQLite says: {error}.",
-            "If another process is using it, wait for that one; else check that the file can be read. Then try again.",
-        ) from error
+        raise _unread(database, error) from error
     except sqlite3.DatabaseError as error:
         raise StoreUnavailable(
-            f"Cannot read the database {database}.",
-            f"SQLite says: {error}.",
-            "Put back a copy of it from a backup, or move it away so that a new one is made.",
+            f"Cannot read the database {database}.", f"SQLite says: {error}.", REMEDY_FOR_DAMAGE
         ) from error
+
+
+def _unread(database: Path, error: sqlite3.OperationalError) -> StoreUnavailable:
+    what = f"Cannot read the database {database}."
+    if database.is_dir():
+        return StoreUnavailable(what, "It is a folder.", "Move it away so that a new one is made.")
+    return StoreUnavailable(
+        what,
+        f"SQLite says: {error}.",
+        "If another process is using it, wait for that one; else check that the file can be read. Then try again.",
+    )
 
 
 def missing(database: Path) -> StoreUnavailable:
