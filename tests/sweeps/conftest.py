@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,13 +64,41 @@ hydra:
 """
 
 
-class Program:
-    """The program in a folder, and the store that its callback writes to."""
+STUDY = """
+defaults:
+  - _self_
+  - override hydra/sweeper: optuna
+x: 0.0
+name: null
+hydra:
+  run: {dir: outputs}
+  sweep: {dir: "multirun/${now:%%H-%%M-%%S-%%f}"}
+  sweeper:
+    _target_: mlflow_dovetail.sweeps.sweeper.StudySweeper
+    direction: maximize
+    n_trials: 4
+    n_jobs: ${oc.select:hydra.launcher.n_jobs,1}
+    max_failure_rate: 1.0
+    sampler: {seed: 1}
+    params: {x: "interval(0.1, 1.0)"}
+  callbacks:
+    dovetail:
+      _target_: mlflow_dovetail.sweeps.SweepCallback
+      experiment_name: jobs
+      tracking_uri: %s
+      direction: maximize
+"""
+STUDY_PROGRAM = Path(__file__).with_name("study_program.py").read_text(encoding="utf-8")
 
-    def __init__(self, folder: Path, uri: str) -> None:
+
+class Program:
+    """A program in a folder, and the store that its callback writes to."""
+
+    def __init__(self, folder: Path, uri: str, code: str = PROGRAM, config: str = CONFIG) -> None:
         self.folder = folder
-        (folder / "program.py").write_text(PROGRAM)
-        (folder / "config.yaml").write_text(CONFIG % uri)
+        (folder / "pyproject.toml").touch()  # the project's root
+        (folder / "program.py").write_text(code)
+        (folder / "config.yaml").write_text(config % uri)
         dropped = ("MLFLOW_", "DOVETAIL_", "DVC_", "HYDRA_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
 
@@ -77,13 +106,26 @@ class Program:
         command = [sys.executable, "program.py", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
+
+    def wait_for(self, pattern: str, process: subprocess.Popen[str], count: int = 1) -> None:
+        """Until the running sweep has made so many files of that name."""
+        deadline = time.monotonic() + 90
+        while len(list(self.folder.glob(pattern))) < count:
+            assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+            time.sleep(0.1)
 
     def jobs(self) -> dict[str, str]:
         """Job's value → the parent run that it was told."""
@@ -110,22 +152,36 @@ def program(tmp_path: Path, uri: str) -> Program:
 
 
 @pytest.fixture
+def studied(tmp_path: Path, uri: str) -> Program:
+    """Its sweep is a study, and its jobs are recorded."""
+    return Program(tmp_path, uri, STUDY_PROGRAM, STUDY)
+
+
+@pytest.fixture
+def studied_without_database(tmp_path: Path) -> Program:
+    """The same; nobody has made its database."""
+    return Program(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", STUDY_PROGRAM, STUDY)
+
+
+@pytest.fixture
 def program_without_store(tmp_path: Path) -> Program:
     """Its callback asks a server that is not there."""
     return Program(tmp_path, "http://127.0.0.1:9")
 
 
 @pytest.fixture
-def family(uri: str) -> Callable:
+def family(tmp_path: Path) -> Callable:
     """The parent and its children, in the order of their start."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
 
-    def read():
+    def read(study=None):
         client = mlflow.MlflowClient(uri)
         found = client.search_runs([one.experiment_id for one in client.search_experiments()])
         runs = sorted((store.open(uri).get_run(run.info.run_id) for run in found), key=lambda run: run.start_time_ms)
-        (parent,) = [run for run in runs if names.TAG_SWEEP in run.tags]
+        parents = [run for run in runs if names.TAG_SWEEP in run.tags]
+        (parent,) = [run for run in parents if study in (None, run.tags.get(names.TAG_SWEEP_STUDY))]
         children = [run for run in runs if run.tags.get(names.TAG_MLFLOW_PARENT) == parent.run_id]
-        assert len(runs) == 1 + len(children)
+        assert study or len(runs) == 1 + len(children)
         return parent, children
 
     return read

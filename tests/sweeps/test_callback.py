@@ -69,10 +69,7 @@ def test_jobs_that_make_no_run_are_believed_by_hydra(program, family):
 @pytest.mark.parametrize("job", ["waits", "converts"])
 def test_ctrl_c_kills_the_parent(program, family, job):
     process = program.start("-m", f"x=1,{job},2")
-    deadline = time.monotonic() + 60
-    while not (program.folder / "waiting").exists():
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    program.wait_for("waiting", process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0

@@ -92,7 +92,7 @@ class StudySweeper(OptunaSweeperImpl):
         grid = self._grid()
         total = self.n_trials if grid is None else len(grid)
         if studies.count_complete(study) >= total:
-            log.info(_nothing_left(study, total))
+            log.info(_nothing_left(study, total, is_grid=grid is not None))
             return
         parent = None
         if callback is not None:
@@ -207,10 +207,11 @@ def _best(study: optuna.Study) -> str:
     return f"{trial.value:.6g}, trial {trial.number}: " + " ".join(f"{key}={one}" for key, one in trial.params.items())
 
 
-def _nothing_left(study: optuna.Study, total: int) -> str:
+def _nothing_left(study: optuna.Study, total: int, *, is_grid: bool) -> str:
+    more = "" if is_grid else "For more, raise hydra.sweeper.n_trials. "
     return (
-        f"Nothing to run: the study {study.study_name} has its {total} trials. Best: {_best(study)}. "
-        "For more, raise hydra.sweeper.n_trials; to begin anew, give it a name: hydra.sweeper.study_name=second."
+        f"Nothing to run: the study {study.study_name} has its {total} trials. Best: {_best(study)}. {more}"
+        "To begin anew, give it a name: hydra.sweeper.study_name=second."
     )
 
 
