@@ -79,7 +79,7 @@ def test_the_worst_names_compose(name, bake):
 
 def test_a_project_trains_in_any_folder(tmp_path, repository_copy, cookiecutter, bake_environment):
     """The name too is one of the worst; what `dvc repro` does is in test_repro.py."""
-    folder = tmp_path / "with space, größe 名, quotes ' and | $HOME"
+    folder = tmp_path / "with space, größe 名, quotes ' and | $HOME\nand a second line"
     folder.mkdir()
     done = cookiecutter(folder, str(repository_copy), "--no-input", f"project_name={WORST[-1]}")
     assert done.returncode == 0, done.stdout + done.stderr
