@@ -62,9 +62,9 @@ class Named(Dataset):
         return {"id": f"example-{index}", "text": f"text {index}", "label": int(LABELS[index]), "x": IMAGES[index]}
 
 
-def loader(batch_size: int = 3, order: torch.Tensor | None = None) -> DataLoader:
+def loader(batch_size: int = 3, order: torch.Tensor | None = None, **options) -> DataLoader:
     order = torch.arange(EXAMPLES) if order is None else order
-    return DataLoader(TensorDataset(IMAGES[order], LABELS[order]), batch_size=batch_size)
+    return DataLoader(TensorDataset(IMAGES[order], LABELS[order]), batch_size=batch_size, **options)
 
 
 def trainer(uri: str, *tables: PredictionTables, name: str = "r", **options) -> pl.Trainer:
@@ -86,11 +86,19 @@ def test_each_example_is_there_once_an_epoch_with_what_was_said(uri: str):
     assert first.loss.notna().all() and first.image.notna().all() and set(rows.step) == {3, 6}
 
 
-def test_an_example_has_its_name_in_any_order_and_batch(uri: str):
-    for name, order, size in (("one", torch.arange(EXAMPLES), 3), ("other", torch.randperm(EXAMPLES), 2)):
-        trainer(uri, PredictionTables(), name=name).validate(Classifier(), loader(size, order), verbose=False)
-    one, other = (dt.load_predictions(name, tracking_uri=uri).set_index("id").label for name in ("one", "other"))
-    assert one.to_dict() == other.to_dict() and len(one) == EXAMPLES
+def test_an_example_has_its_name_in_any_order_split_and_worker(uri: str):
+    loaders = {
+        "one": loader(),
+        "order": loader(2, torch.randperm(EXAMPLES)),
+        "split": loader(2, torch.tensor([5, 1, 3]), num_workers=1),
+    }
+    for name, one in loaders.items():
+        trainer(uri, PredictionTables(), name=name).validate(Classifier(), one, verbose=False)
+    one, order, split = (
+        dt.load_predictions(name, tracking_uri=uri).set_index("id").label.to_dict() for name in loaders
+    )
+    assert one == order and len(one) == EXAMPLES
+    assert len(split) == 3 and split.items() <= one.items()
 
 
 def test_test_and_predict_have_tables_of_their_own(uri: str):
@@ -172,7 +180,11 @@ sys.path.insert(0, sys.argv[2])
 from lightning.test_prediction_tables import Classifier, PredictionTables, loader, trainer
 
 def main():
-    trainer(sys.argv[1], PredictionTables(), devices=2, strategy="ddp").fit(Classifier(), loader(2), loader(2))
+    ranks = trainer(sys.argv[1], PredictionTables(), devices=2, strategy="ddp")
+    model = Classifier()
+    ranks.fit(model, loader(2), loader(2))
+    ranks.test(model, loader(2), verbose=False)
+    ranks.predict(model, loader(2), return_predictions=False)
 
 if __name__ == "__main__":
     main()
@@ -196,3 +208,5 @@ def test_two_ranks_have_no_row_twice_and_none_missing(tmp_path: Path):
     for _, epoch in rows.groupby("epoch"):
         assert sorted(epoch.id) == sorted(content_ids(IMAGES))
     assert set(rows.epoch) == {0, 1}
+    for name in ("test", "predict"):
+        assert sorted(dt.load_predictions("r", name, tracking_uri=uri).id) == sorted(content_ids(IMAGES)), name
