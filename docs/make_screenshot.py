@@ -44,6 +44,7 @@ def main() -> None:
         open_run(browser, address, run_id).screenshot(path=images / "run.png")
         open_sweep(browser, address, run_id).screenshot(path=images / "sweep.png")
         open_comparison(browser, address, run_id).screenshot(path=images / "comparison.png")
+        open_predictions(browser, address, run_id).screenshot(path=images / "predictions.png")
 
 
 def chromium() -> str | None:
@@ -132,6 +133,14 @@ def open_comparison(browser: Browser, address: str, run_id: str) -> Page:
     page.goto(f"{address}/#/compare-runs?{asked}&workflowType=machine_learning")
     page.get_by_text("Parallel Coordinates Plot").first.wait_for(timeout=60_000)
     page.wait_for_timeout(3_000)
+    return page
+
+
+def open_predictions(browser: Browser, address: str, run_id: str) -> Page:
+    """The page of the run's table `val` among its artifacts."""
+    page = open_run(browser, address, run_id, "/artifacts/predictions/val/index.html")
+    page.frame_locator("iframe").locator("#count").wait_for(timeout=20_000)
+    page.get_by_text("Path:").evaluate("path => path.remove()")  # of the machine that takes the picture
     return page
 
 

@@ -227,6 +227,11 @@ def test_what_was_left_out_while_logging_is_said():
     assert "1,200 (rows by the policy)" in page
 
 
+def test_a_run_without_a_name_has_no_empty_line():
+    page = cases.render(cases.plain(), run={"run": "", "token": "ab"}).decode()
+    assert page.count("<div><dt>token</dt>") == 1 and "<dt>run</dt>" not in page
+
+
 def test_a_million_rows_take_seconds():
     read = outcomes(cases.many_rows(1_000_000))
     assert len(choose(read).rows) == 5000

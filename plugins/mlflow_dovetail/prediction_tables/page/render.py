@@ -47,7 +47,7 @@ def render_page(
         manifest: Of the table.
         thumbnails: Called once at most, with at most 5,000 digests for each column of images.
         title: The heading.
-        run: What is said of the run: name -> value.
+        run: What is said of the run: name -> value; nothing where the value is empty.
 
     Returns:
         UTF-8; `LIMIT_BYTES` at most. Of a table of more than 5,000 rows the page holds some, and says by which rule;
@@ -65,7 +65,7 @@ def render_page(
         script=_script(),
         policy=_policy(),
         title=cells.shorten(title),
-        run={cells.shorten(name): cells.shorten(value) for name, value in run.items()},
+        run={cells.shorten(name): cells.shorten(value) for name, value in run.items() if value},
         figures=head_figures(outcomes),
         notes=[payload.choice.rule, *payload.notes, *_notes(table, manifest, missing, no_room)],
         scores=scores,
