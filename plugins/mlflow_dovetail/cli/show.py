@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlflow_dovetail import names
 from mlflow_dovetail.cli.hardware import read_hardware
 from mlflow_dovetail.cli.page import Section, duration, moment, render_page, size, wants_colour
+from mlflow_dovetail.cli.sweep import child_fields, child_rows, sweep_rows
 from mlflow_dovetail.errors import DovetailError, RunNotFound
 from mlflow_dovetail.records import Artifact, Run
 
@@ -107,7 +108,7 @@ def as_json(view: RunView) -> str:
     fields["artifacts"] = [asdict(one) for one in view.artifacts]
     fields["revs"] = [{"rev": rev, "verdict": verdict} for rev, verdict in view.revs]
     fields["parent_run_id"] = view.parent[0] if view.parent else None
-    fields["children"] = [{"run_id": one.run_id, "name": one.name, "status": one.status} for one in view.children]
+    fields["children"] = child_fields(view.run, view.children)
     return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -126,7 +127,8 @@ def as_page(view: RunView, *, colour: bool) -> str:
         Section("Data", view.data),
         Section("Tags", _own(tags)),
         Section("Artifacts", _listed(view.artifacts)),
-        Section("Children", [(one.run_id, f"{one.name}  {one.status}") for one in view.children]),
+        Section("Sweep", sweep_rows(tags)),
+        Section("Children", child_rows(run, view.children)),
     ]
     return render_page(f"{run.name}  {run.status}", sections, colour=colour)
 
