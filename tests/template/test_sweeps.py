@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from omegaconf import OmegaConf
 
 from mlflow_dovetail import names
 
@@ -59,21 +60,56 @@ def test_the_command_line_sweeps(project, sweep):
     assert len(list(folder.glob("[0-3]/model.ckpt"))) == 4
 
 
-def test_the_grid_sweeps(sweep):
-    parent, children = sweep(FAST, "sweep=grid", "seed=1")
+def test_the_grid_sweeps_two_at_once(project, sweep):
+    parent, children = sweep(FAST, "sweep=grid", "seed=1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert (parent.status, len(children), statuses(children)) == ("FINISHED", 3, {"FINISHED"})
     assert "model.lr=0.001,0.003,0.01" in parent.tags[names.TAG_SWEEP]
+    assert parent.tags[names.TAG_SWEEP_PROGRESS] == "3 of 3"
+    assert {child.tags[names.TAG_SWEEP_PARAMS] for child in children} == {
+        f"model.lr={lr}" for lr in (0.001, 0.003, 0.01)
+    }
 
 
-def test_optuna_sweeps_and_keeps_its_study(project, sweep):
-    storage = f"hydra.sweeper.storage=sqlite:///{project.path.parent / 'optuna.db'}"
-    parent, children = sweep(FAST, "sweep=optuna", "hydra.sweeper.n_trials=2", storage)
-    assert (parent.status, len(children), statuses(children)) == ("FINISHED", 2, {"FINISHED"})
-    assert len({child.params["model.lr"] for child in children}) == 2
-    import optuna
+def test_optuna_goes_on_with_its_study(project, sweep):
+    parent, children = sweep(FAST, "sweep=optuna", "hydra.sweeper.n_trials=1")
+    assert (parent.status, len(children)) == ("FINISHED", 1)
+    with project.new_runs() as made:
+        done = project.train(FAST, "-m", "sweep=optuna", "hydra.sweeper.n_trials=2")
+    assert [run.tags[names.TAG_MLFLOW_PARENT] for run in made] == [parent.run_id]
+    assert "1 of 2 trials are complete" in done.output
+    again = project.store.get_run(parent.run_id)
+    best = max([*children, *made], key=lambda child: child.metrics["best/val/acc"])
+    assert again.status == "FINISHED"
+    assert again.tags[names.TAG_SWEEP_BEST_RUN] == best.run_id
+    assert again.metrics["best/val/acc"] == best.metrics["best/val/acc"]
+    assert again.tags[names.TAG_SWEEP_BEST_PARAMS].startswith(f"model.lr={best.params['model.lr']} model.dropout=")
+    assert float(again.tags[names.TAG_SWEEP_BEST_VALUE]) == pytest.approx(best.metrics["best/val/acc"])
+    shown = project.run("dovetail", "show", parent.run_id).output
+    assert shown.index(best.run_id, shown.index("Children")) < min(
+        shown.index(child.run_id, shown.index("Children")) for child in [*children, *made] if child is not best
+    )
+    assert (project.path / "optuna.db").exists()
 
-    (study,) = optuna.get_all_study_summaries(f"sqlite:///{project.path.parent / 'optuna.db'}")
-    assert (study.study_name, study.n_trials) == ("digits-classifier", 2)
+
+@pytest.mark.parametrize(
+    ("overrides", "sampler", "launcher"),
+    [
+        (["sweep=random"], "optuna.samplers.RandomSampler", "BasicLauncher"),
+        (["sweep=optuna", "callbacks.mode=min"], "optuna.samplers.TPESampler", "BasicLauncher"),
+        (
+            ["sweep=grid", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"],
+            "optuna.samplers.GridSampler",
+            "SlurmLauncher",
+        ),
+    ],
+)
+def test_what_a_sweep_is_composed_of(project, overrides, sampler, launcher):
+    shown = project.run(*project.module("train", *overrides, "--cfg", "all")).output
+    hydra = OmegaConf.create(shown).hydra
+    assert (hydra.sweeper.sampler._target_, hydra.launcher._target_.rpartition(".")[2]) == (sampler, launcher)
+    direction = "minimize" if "callbacks.mode=min" in overrides else "maximize"
+    assert (hydra.sweeper.direction, hydra.callbacks.dovetail.direction) == (direction, direction)
+    assert hydra.sweeper.n_jobs == 1
 
 
 def test_a_plain_run_has_no_parent(project):
