@@ -83,9 +83,13 @@ def ask(trained) -> Any:
 
 @pytest.fixture(scope="module")
 def registered(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output directory of a run that registered its model as `reader`; three others are no digit readers."""
+    """The output directory of a run that registered its model as `reader` and kept no predictions.
+
+    Three other models are registered that are no digit readers.
+    """
     project, folder = trained.project, tmp_path_factory.mktemp("registered")
-    project.train("debug=default", "logger.register=reader", f"hydra.run.dir={folder}")
+    overrides = ("debug=default", "name=reading", "logger.register=reader", "callbacks.predictions=false")
+    project.train(*overrides, f"hydra.run.dir={folder}")
     client = project.client
     client.set_registered_model_alias("reader", "champion", "1")
     for name, run_id, format in (
@@ -296,12 +300,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(trained):
     assert project.run("bash", "-o", "pipefail", "-c", f"{command} | head -2").output.startswith("file,row,")
 
 
-def test_evaluate_keeps_predictions_where_the_training_did(trained, tmp_path):
+def test_evaluate_keeps_predictions_where_the_training_did(trained, registered):
     project = trained.project
-    project.train("debug=default", "callbacks.predictions=false", f"hydra.run.dir={tmp_path}", "name=without")
-    project.run(*project.module("evaluate", "--run-dir", str(tmp_path)))
+    project.run(*project.module("evaluate", "--run-dir", str(registered)))
     with project.store as runs:
-        run = runs.find_run("without")
+        run = runs.find_run("reading")
         assert "test/acc" in run.metrics
         assert not [file for file in runs.list_artifacts(run.run_id) if file.path.startswith("predictions/")]
         assert [file for file in runs.list_artifacts(project.run_id) if file.path.startswith("predictions/test/")]

@@ -178,19 +178,12 @@ def test_a_rank_does_not_outlive_a_training_that_is_killed(project, tmp_path):
         (project.path / "try_ranks.py").unlink()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["trainer=gpu"], "sees no GPU. Look at `nvidia-smi`"),
-        (["trainer=ddp", "trainer.accelerator=gpu"], "sees no GPU. Look at `nvidia-smi`"),
-        (["trainer.strategy=dpp"], "'trainer.strategy' is 'dpp'. Choose one of: auto, ddp"),
-    ],
-)
-def test_what_this_machine_cannot_do_is_said_before_there_is_a_run(project, overrides, words):
+def test_a_missing_gpu_is_said_before_there_is_a_run(project):
     with project.new_runs() as made:
-        done = project.attempt(*project.module("train", QUIET, *overrides), CUDA_VISIBLE_DEVICES="")
+        done = project.attempt(*project.module("train", QUIET, "trainer=gpu"), CUDA_VISIBLE_DEVICES="")
     assert done.code != 0
-    assert words in done.output
+    assert "'trainer.accelerator' is 'gpu'" in done.output
+    assert "sees no GPU. Look at `nvidia-smi`" in done.output
     assert "Traceback" not in done.output
     assert made == []
 
@@ -204,5 +197,3 @@ def test_a_compiled_network_is_the_same_network(project, tmp_path):
     assert [file for file in cache.rglob("*.py") if "cpp_fused" in file.read_text()], "nothing was compiled"
     weights = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]
     assert "network.1.weight" in weights
-    done = project.run(*project.module("predict", str(tmp_path / "model.ckpt"), "data/raw/digits.csv"))
-    assert len(done.output.splitlines()) == 1798

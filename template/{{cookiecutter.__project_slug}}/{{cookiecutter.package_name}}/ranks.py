@@ -147,7 +147,7 @@ def _end_with(ranks: list[tuple[SpawnProcess, Connection]], over: threading.Even
     while not over.wait(1):
         if any(process.exitcode for process, _ in ranks):
             if not over.wait(ALONE_SECONDS):
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
             return
 
 
