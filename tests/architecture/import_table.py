@@ -32,7 +32,7 @@ TABLE = {
     "repository": room(0),
     "cgroup": room(0),
     "run_folder": room(0, "msgspec"),
-    "store": room(1, "mlflow", "sqlalchemy", "filelock", "dotenv"),
+    "store": room(1, "mlflow", "sqlalchemy", "alembic", "filelock", "dotenv"),
     "context": room(2),
     "journal": room(2, "msgspec", "filelock"),
     "git_patch": room(2, "msgspec"),

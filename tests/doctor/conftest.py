@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,7 +98,12 @@ def well(tmp_path_factory: pytest.TempPathFactory) -> Patient:
 def patient(well: Patient, tmp_path: Path) -> Patient:
     """A copy to break."""
     shutil.copytree(well.root.parent, tmp_path / "copy", symlinks=True)
-    return Patient(tmp_path / "copy" / "project", tmp_path / "copy" / "home", {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    copy = Patient(tmp_path / "copy" / "project", tmp_path / "copy" / "home", {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    with closing(sqlite3.connect(copy.database)) as connection:
+        move = "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)"
+        connection.execute(move, (well.root.as_uri(), copy.root.as_uri()))
+        connection.commit()
+    return copy
 
 
 @pytest.fixture

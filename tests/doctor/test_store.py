@@ -79,6 +79,11 @@ def foreign(patient: Patient) -> None:
     execute(patient.database, "CREATE TABLE recipes (name TEXT)")
 
 
+def optunas(patient: Patient) -> None:
+    patient.database.unlink()
+    execute(patient.database, "CREATE TABLE studies (name TEXT)", "CREATE TABLE alembic_version (version_num TEXT)")
+
+
 def newer(patient: Patient) -> None:
     execute(patient.database, "UPDATE alembic_version SET version_num = 'fromthefuture'")
 
@@ -99,7 +104,7 @@ def wal(patient: Patient) -> None:
         (zeros, "is damaged", "rm .dovetail/runs/*/sent/*.json; dovetail sync"),
         (truncated, "is damaged", "Put back a backup"),
         (overwritten, "is damaged", "Put back a backup"),
-        (foreign, "not MLflow's", "MLFLOW_TRACKING_URI"),
+        (optunas, "another program's", "MLFLOW_TRACKING_URI"),
         (newer, "newer MLflow", "pip install"),
         (older, "older MLflow", "mlflow db upgrade"),
     ],
@@ -111,6 +116,13 @@ def test_a_damaged_database_is_told_and_not_touched(patient: Patient, hurt, told
     assert told in f"{found.what} {found.why}" and remedy in found.do
     assert (patient.database.read_bytes() if patient.database.is_file() else b"") == before
     assert [path.name for path in patient.root.glob("mlflow.db*")] == ["mlflow.db"]
+
+
+def test_a_database_with_other_tables(patient: Patient):
+    foreign(patient)
+    assert "Such as recipes" in patient.only("store", "warning").why
+    execute(patient.database, "DROP TABLE recipes")
+    patient.is_well("store")
 
 
 def test_a_database_in_wal_mode_is_read_without_new_files(patient: Patient):

@@ -285,6 +285,30 @@ def test_a_damaged_database_is_told_at_the_first_verb_that_meets_the_damage(data
     assert told in caught.value.why and remedy in caught.value.remedy
 
 
+def test_a_database_of_optuna_is_left_to_it(tmp_path):
+    """Both keep the version of their tables in `alembic_version`."""
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('v3.2.0.a')")
+        connection.commit()
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(StoreUnavailable, match="Optuna") as caught:
+        store.open(experiment="digits")
+    assert "MLFLOW_TRACKING_URI" in caught.value.remedy
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def test_a_database_of_a_later_mlflow_without_a_table_of_ours_is_said(database, tmp_path):
+    store.open(f"sqlite:///{database}", "later").close()
+    path = Path(shutil.copy(database, tmp_path / "later.db"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE metrics")
+        connection.execute("UPDATE alembic_version SET version_num = 'fromthefuture'")
+        connection.commit()
+    with pytest.raises(StoreUnavailable, match="fromthefuture"):
+        store.open(f"sqlite:///{path}", "later")
+
+
 def test_a_database_of_another_mlflow_is_not_migrated(tmp_path):
     store.open(experiment="digits").close()
     copy = shutil.copy(tmp_path / "mlflow.db", tmp_path / "newer.db")  # MLflow looks once a process at each file
@@ -370,3 +394,9 @@ def test_a_busy_database_is_not_called_broken(tmp_path, monkeypatch):
         with pytest.raises(StoreUnavailable, match="is using it, wait for that one"):
             store.open(uri, "here")
     busy.close()
+
+
+def test_an_env_file_that_cannot_be_read_is_said(tmp_path):
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe\n")
+    with pytest.raises(StoreUnavailable, match="UTF-8"):
+        store.resolve_uri()

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlflow_dovetail.doctor import schema
 from mlflow_dovetail.doctor.artifacts import locations
 from mlflow_dovetail.doctor.dvc_project import nearest_folder
-from mlflow_dovetail.doctor.records import Finding, Told, note, ok, problem, warning
+from mlflow_dovetail.doctor.records import Finding, Told, listed, note, ok, problem, warning
 
 BUSY_SECONDS = 2.0
 # Reading a large database whole takes long; a look of so many seconds finds most damage.
@@ -93,12 +93,8 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "alembic_version" not in tables or "experiments" not in tables:
-        yield problem(
-            f"The database {path} is not MLflow's.",
-            f"It has {'other tables' if tables else 'no tables'}.",
-            "Move it away, or set MLFLOW_TRACKING_URI to another one.",
-        )
+    if "experiments" not in tables:
+        yield from _without_runs(tables, path)
         return
     damage = _damage(connection)
     if damage:
@@ -106,6 +102,21 @@ def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
         return
     yield from schema.compare(connection.execute("SELECT version_num FROM alembic_version").fetchall(), path)
     yield from locations(connection, path)
+
+
+def _without_runs(tables: set[str], path: Path) -> Iterator[Finding]:
+    if "alembic_version" in tables:
+        yield problem(
+            f"The database {path} is another program's, such as Optuna's.",
+            "It keeps its version where MLflow keeps its own, in the table alembic_version: MLflow refuses it.",
+            "Give each a file of its own: move this one away, or set MLFLOW_TRACKING_URI to another.",
+        )
+    elif tables:
+        yield warning(
+            f"The database {path} has tables that are not MLflow's.",
+            f"Such as {listed(sorted(tables))}. The first run adds MLflow's to them.",
+            "If that is not meant: set MLFLOW_TRACKING_URI to another file.",
+        )
 
 
 def _damage(connection: sqlite3.Connection) -> str:

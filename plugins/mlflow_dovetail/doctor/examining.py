@@ -95,7 +95,7 @@ class _Child:
             cause = "" if self._process.returncode == 0 else _ending(self._process.returncode)
         except subprocess.TimeoutExpired as late:
             output, cause = late.output or b"", f"It took over {self._check.seconds:.0f} s"
-        told = [_read(line) for line in output.splitlines()]
+        told = [one for line in output.splitlines() if (one := _read(line))]
         found = [replace(one, check=self._check.name) for one in told if isinstance(one, Finding)]
         if cause:
             last = told[-1] if told else None
@@ -125,8 +125,12 @@ class _Child:
         return replace(found, check=self._check.name)
 
 
-def _read(line: bytes) -> Finding | Step:
-    fields = json.loads(line)
+def _read(line: bytes) -> Finding | Step | None:
+    """None of a line that was not written to its end."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
     return Step(**fields) if "doing" in fields else Finding(**fields)
 
 

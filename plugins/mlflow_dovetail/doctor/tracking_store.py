@@ -30,8 +30,8 @@ _DRIVERS = {"postgresql": "psycopg2", "postgresql+psycopg2": "psycopg2", "mysql+
 
 def check(place: Place) -> Told:
     """The store that `dovetail` and training use here."""
+    uri = store.resolve_uri(place.tracking_uri)
     given, origin = _given(place)
-    uri = store.resolve_uri(given)
     shown = strip_url_credentials(uri)
     yield from _relative(given, origin, uri)
     yield from _relative_in_code(place)

@@ -38,7 +38,8 @@ def resolve_uri(tracking_uri: str | None = None) -> str:
     experiments included, share one database.
 
     Raises:
-        StoreUnavailable: The address is a folder (`./mlruns`, `file:`) or cannot be written as a sqlite URI.
+        StoreUnavailable: The address is a folder (`./mlruns`, `file:`) or cannot be written as a sqlite URI; or `.env`
+            cannot be read.
     """
     uri = tracking_uri or os.environ.get(names.ENV_TRACKING_URI) or _of_project() or _SQLITE + names.DATABASE_FILE
     if uri not in _BARE_WORDS and (not _SCHEME.match(uri) or uri.startswith("file:")):
@@ -52,7 +53,12 @@ def _of_project() -> str | None:
         return None
     from dotenv import dotenv_values  # MLflow brings it
 
-    return dotenv_values(env_file).get(names.ENV_TRACKING_URI)
+    try:
+        return dotenv_values(env_file).get(names.ENV_TRACKING_URI)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreUnavailable(
+            f"Cannot read {env_file}.", f"{error}.", "Make it a readable text file in UTF-8, or remove it."
+        ) from error
 
 
 def database_path(uri: str) -> Path | None:

@@ -74,11 +74,40 @@ def make_schema(uri: str, database: Path) -> None:
     """Bring the database to MLflow's schema, with an absolute artifact root for MLflow's own experiment "Default".
 
     MLflow would write `./mlruns` there, which in a queued experiment lies in a workspace that is deleted.
+
+    Raises:
+        StoreUnavailable: The database belongs to another program that versions its tables, such as Optuna, or to an
+            MLflow that is not known here.
     """
+    from alembic.util.exc import CommandError
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    if _is_foreign(database):
+        raise _not_ours(
+            database, "It is another program's, such as Optuna's, which keeps its version where MLflow does."
+        )
     root = artifact_location(database, "x").rpartition("/")[0]
-    SqlAlchemyStore(uri, root).engine.dispose()  # type: ignore[no-untyped-call]
+    try:
+        SqlAlchemyStore(uri, root).engine.dispose()  # type: ignore[no-untyped-call]
+    except CommandError as error:
+        raise _not_ours(database, f"Its tables are of an MLflow that is not known here: {error}.") from error
+
+
+def _is_foreign(database: Path) -> bool:
+    """Whether MLflow would add tables, and only then see that their version is not its own."""
+    if is_empty(database):
+        return False
+    with _reading(database) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return "alembic_version" in tables and "experiments" not in tables
+
+
+def _not_ours(database: Path, why: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Cannot keep runs in the database {database}.",
+        why,
+        f"Set {names.ENV_TRACKING_URI} to another file, or install the MLflow that has made it.",
+    )
 
 
 @contextmanager
