@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.prediction_tables import streams
+from mlflow_dovetail.prediction_tables import streams_appending
 from mlflow_dovetail.prediction_tables.columns import Class, Text
 from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.reading import read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
-from mlflow_dovetail.prediction_tables.streams import folder_name, write_first
+from mlflow_dovetail.prediction_tables.streams import folder_name
+from mlflow_dovetail.prediction_tables.streams_appending import write_first
 from mlflow_dovetail.prediction_tables.writer import TableWriter
 
 # Each time it is told to, begins a process that appends batches of 1 to 50 rows with images to a table of its own and
@@ -339,7 +340,7 @@ def test_without_hard_links_what_is_there_is_not_replaced(tmp_path, no_links):
 
 
 def test_without_hard_links_a_claim_whose_maker_died_is_taken_over(tmp_path, no_links, monkeypatch):
-    monkeypatch.setattr(streams, "_CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(streams_appending, "_CLAIM_SECONDS", 0.1)
     (tmp_path / ".f.claim").touch()
     assert write_first(tmp_path / "f", b"a")
     assert (tmp_path / "f").read_bytes() == b"a"

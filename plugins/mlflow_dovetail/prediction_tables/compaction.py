@@ -19,11 +19,11 @@ from mlflow_dovetail.prediction_tables.settling import Settled, settled
 from mlflow_dovetail.prediction_tables.streams import (
     TableRecord,
     first_second,
-    is_written_to,
     read_columns,
     read_table_record,
     streams,
 )
+from mlflow_dovetail.prediction_tables.streams_appending import is_written_to
 from mlflow_dovetail.run_folder import read_json, write_whole
 
 SHARD_ROWS = 100_000

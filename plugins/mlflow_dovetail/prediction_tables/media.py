@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mlflow_dovetail.prediction_tables.images import Images, pixels
-from mlflow_dovetail.prediction_tables.streams import LONGEST_RECORD, MEDIA, Appender
+from mlflow_dovetail.prediction_tables.streams import LONGEST_RECORD, MEDIA
+from mlflow_dovetail.prediction_tables.streams_appending import Appender
 from mlflow_dovetail.prediction_tables.values import Given
 
 MOST_BYTES = 2 << 30

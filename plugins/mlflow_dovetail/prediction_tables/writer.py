@@ -36,13 +36,12 @@ from mlflow_dovetail.prediction_tables.streams import (
     LONGEST_RECORD,
     MOST_IMAGES,
     ROWS,
-    Appender,
     TableRecord,
     encode_counts,
     folder_name,
     read_columns,
-    write_first,
 )
+from mlflow_dovetail.prediction_tables.streams_appending import Appender, write_first
 from mlflow_dovetail.prediction_tables.values import Given, Values, count, take, tidy, to_arrow
 
 log = logging.getLogger("mlflow_dovetail")
