@@ -88,7 +88,7 @@ def registered(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Three other models are registered that are no digit readers.
     """
     project, folder = trained.project, tmp_path_factory.mktemp("registered")
-    overrides = ("debug=default", "name=reading", "logger.register=reader", "callbacks.predictions=false")
+    overrides = ("debug=default", "logger.register=reader", "callbacks.predictions=false")
     project.train(*overrides, f"hydra.run.dir={folder}")
     client = project.client
     client.set_registered_model_alias("reader", "champion", "1")
@@ -304,7 +304,7 @@ def test_evaluate_keeps_predictions_where_the_training_did(trained, registered):
     project = trained.project
     project.run(*project.module("evaluate", "--run-dir", str(registered)))
     with project.store as runs:
-        run = runs.find_run("reading")
+        run = runs.get_run(json.loads((registered / "mlflow_run.json").read_text())["run_id"])
         assert "test/acc" in run.metrics
         assert not [file for file in runs.list_artifacts(run.run_id) if file.path.startswith("predictions/")]
         assert [file for file in runs.list_artifacts(project.run_id) if file.path.startswith("predictions/test/")]
