@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
 
 from mlflow_dovetail import names
 
@@ -104,8 +104,8 @@ def test_optuna_goes_on_with_its_study(project, sweep):
     ],
 )
 def test_what_a_sweep_is_composed_of(project, overrides, sampler, launcher):
-    shown = project.run(*project.module("train", *overrides, "--cfg", "all")).output
-    hydra = OmegaConf.create(shown).hydra
+    with initialize_config_dir(str(project.path / "configs")):
+        hydra = compose("train", overrides, return_hydra_config=True).hydra
     assert (hydra.sweeper.sampler._target_, hydra.launcher._target_.rpartition(".")[2]) == (sampler, launcher)
     direction = "minimize" if "callbacks.mode=min" in overrides else "maximize"
     assert (hydra.sweeper.direction, hydra.callbacks.dovetail.direction) == (direction, direction)
