@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 TRAIN = """
 import sys
@@ -20,7 +24,7 @@ for name, wrong in (("first", {3, 4, 5, 6, 7, 8, 9}), ("second", {9})):
         guess = [int(1 - label if number in wrong else label) for number, label in enumerate(labels)]
         run.table("val").append({
             "id": [f"e{number}" for number in range(20)], "label": labels, "prediction": guess,
-            "image": np.random.default_rng(0).random((20, 6, 6)), "site": ["x", "y"] * 10,
+            "image": np.random.default_rng(0).random((20, 70, 90)), "site": ["x", "y"] * 10,
             "text": ["\\x1b[31mred <b>" + "long " * 100] * 20, "epoch": 0,
         })
 """
@@ -84,7 +88,10 @@ def test_the_page_of_a_comparison(project: Path):
     done = dovetail(project, "diff", "first", "second", "--html", "diff.html")
     assert done.returncode == 0 and "Written: diff.html" in done.stderr
     page = (project / "diff.html").read_text(encoding="utf-8")
-    assert page.count("data:image/") >= 6 and "<b>" not in page
+    assert "<b>" not in page
+    images = [base64.b64decode(one) for one in re.findall(r"data:image/\w+;base64,([\w+/=]+)", page)]
+    assert {Image.open(io.BytesIO(one)).size for one in images} == {(90, 70)}, "more than thumbnails"
+    assert len(images) == 6
 
 
 @pytest.mark.parametrize(

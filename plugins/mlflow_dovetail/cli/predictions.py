@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +110,17 @@ def _diff(found: list[FoundTable], arguments: argparse.Namespace) -> None:
 
 def _write_page(compared: Comparison, names: tuple[str, str], found: list[FoundTable], target: Path) -> None:
     from mlflow_dovetail.prediction_tables import render_comparison
+    from mlflow_dovetail.prediction_tables.pictures import read_pictures
+    from mlflow_dovetail.prediction_tables.views import LARGE_IMAGES
 
-    def thumbnails(digests: Any) -> dict[str, bytes]:  # noqa: ANN401 - any collection
-        wanted = set(digests)
-        first = found[0].thumbnails(wanted)
-        return first | (found[1].thumbnails(wanted - first.keys()) if wanted - first.keys() else {})
+    def images(digests: Sequence[str]) -> dict[str, bytes]:
+        known: dict[str, bytes] = {}
+        for one in found:
+            missing = [digest for digest in digests if digest not in known]
+            if missing:
+                known |= one.thumbnails(missing)
+                known |= read_pictures(one.folder, [digest for digest in digests[:LARGE_IMAGES] if digest in missing])
+        return known
 
-    target.write_bytes(render_comparison(compared, names=names, thumbnails=thumbnails))
+    target.write_bytes(render_comparison(compared, names=names, thumbnails=images))
     print(f"Written: {target}", file=sys.stderr)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -43,11 +44,11 @@ def render_comparison(comparison: Comparison, *, names: tuple[str, str], thumbna
 
     Args:
         names: What the reader calls A and B; any text.
-        thumbnails: Asked once, for all that the page shows.
+        thumbnails: Asked once, for all that the page shows; what stands first of each kind is asked for first.
     """
     shown = {key: _examples(comparison, key).first(_MOST_EXAMPLES) for key in _TITLES[comparison.task]}
-    digests = {digest for examples in shown.values() for one in examples for digest in (one.image_a, one.image_b)}
-    images = thumbnails(sorted(digest for digest in digests if digest is not None)) if digests - {None} else {}
+    digests = _digests(shown.values())
+    images = thumbnails(digests) if digests else {}
     named = (_visible(shortened(names[0], _LONGEST_NAME)), _visible(shortened(names[1], _LONGEST_NAME)))
     style, script = (_ASSETS / "page.css").read_text("utf-8"), (_ASSETS / "page.js").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -115,6 +116,12 @@ class _Row:
     difference: str
     lost: float
     gained: float
+
+
+def _digests(shown: Collection[Sequence[Example]]) -> list[str]:
+    turns = zip_longest(*shown)
+    images = (digest for turn in turns for one in turn if one for digest in (one.image_a, one.image_b))
+    return [digest for digest in dict.fromkeys(images) if digest is not None]
 
 
 def _examples(comparison: Comparison, key: str) -> Examples:
