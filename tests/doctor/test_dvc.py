@@ -12,6 +12,7 @@ import threading
 import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def file_in_its_place(patient: Patient) -> None:
     (patient.root.parent / "remote").touch()
 
 
+def no_driver(patient: Patient) -> None:
+    if find_spec("dvc_s3"):
+        pytest.skip("DVC's package for S3 is installed")
+    remote_at(patient, "s3://bucket/data")
+
+
+def remote_of_a_remote(patient: Patient) -> None:
+    remote_at(patient, "remote://attic/data")
+
+
 def cache_is_a_file(patient: Patient) -> None:
     (patient.root / ".dvc/cache").touch()
 
@@ -81,6 +92,8 @@ def cache_is_a_file(patient: Patient) -> None:
         (folder_gone, "warning", "'storage' is not there", "dvc push"),
         (mount_gone, "problem", "/mnt", "dvc remote modify storage url"),
         (file_in_its_place, "problem", "is no folder", "dvc remote modify storage url"),
+        (no_driver, "problem", "cannot be used", 'pip install "dvc[s3]"'),
+        (remote_of_a_remote, "problem", "'attic' doesn't exist", "dvc remote modify"),
         (cache_is_a_file, "problem", "is no folder", "dvc cache dir"),
     ],
 )

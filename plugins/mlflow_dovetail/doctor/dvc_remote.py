@@ -52,9 +52,11 @@ def _look(name: str, settings: dict[str, Any]) -> Finding:
     try:
         make, config, path = get_cloud_fs(settings, name=name)
     except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
-        return problem(
-            f"DVC's remote {name!r} cannot be used.", _first_line(error), f"Mend it: dvc remote modify {name}"
+        missing = getattr(error, "protocol", "")  # DVC's error of a package that it needs for this kind
+        remedy = (
+            f'Run: pip install "dvc[{missing}]"' if missing else "Mend .dvc/config: dvc remote list; dvc remote modify"
         )
+        return problem(f"DVC's remote {name!r} cannot be used.", _first_line(error), remedy)
     if make.protocol == "local":
         return _folder(name, Path(path))
     return _network(name, strip_url_credentials(str(settings["remote"][name]["url"])), make, config, path)
