@@ -92,7 +92,7 @@ def cache_is_a_file(patient: Patient) -> None:
         (folder_gone, "warning", "'storage' is not there", "dvc push"),
         (mount_gone, "problem", "/mnt", "dvc remote modify storage url"),
         (file_in_its_place, "problem", "is no folder", "dvc remote modify storage url"),
-        (no_driver, "problem", "cannot be used", 'pip install "dvc[s3]"'),
+        (no_driver, "problem", "cannot be used", "pip install dvc-s3"),
         (remote_of_a_remote, "problem", "'attic' doesn't exist", "dvc remote modify"),
         (cache_is_a_file, "problem", "is no folder", "dvc cache dir"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mlflow_dovetail.redact import mask_text, strip_url_credentials
 
 NETWORK_SECONDS = 5.0
 _REFUSED = (401, 403)
+# As DVC says which package it needs for a kind of remote.
+_PACKAGE = re.compile(r"requires '(dvc-\w+)' to be installed")
 
 
 def check(place: Place) -> Told:
@@ -52,10 +55,8 @@ def _look(name: str, settings: dict[str, Any]) -> Finding:
     try:
         make, config, path = get_cloud_fs(settings, name=name)
     except Exception as error:  # noqa: BLE001 - each kind of remote has errors of its own
-        missing = getattr(error, "protocol", "")  # DVC's error of a package that it needs for this kind
-        remedy = (
-            f'Run: pip install "dvc[{missing}]"' if missing else "Mend .dvc/config: dvc remote list; dvc remote modify"
-        )
+        missing = _PACKAGE.search(str(error))
+        remedy = f"Run: pip install {missing[1]}" if missing else "Mend .dvc/config: dvc remote list; dvc remote modify"
         return problem(f"DVC's remote {name!r} cannot be used.", _first_line(error), remedy)
     if make.protocol == "local":
         return _folder(name, Path(path))
