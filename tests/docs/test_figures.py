@@ -26,6 +26,8 @@ SMALLEST = {
     "provider": ["--files", "100"],
     "system_metrics": ["--gpus", "1", "--seconds", "30", "--pairs", "0"],
     "tables": ["--rows", "2000", "--image-rows", "5", "--peer-rows", "2"],
+    "tables_epochs": ["--rows", "20000", "--epochs", "2"],
+    "tables_training": ["--train", "8", "--val", "8", "--batch", "4", "--epochs", "4"],
 }
 
 
