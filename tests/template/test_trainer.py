@@ -25,6 +25,8 @@ WRONG = (
     "        if self.global_rank == 1 and self.current_epoch == 2:\n"
     '            raise ValueError("this rank is wrong")\n' + STEP
 )
+# A job of one task, as Hydra's submitit launcher starts it: Lightning would ask for a task a process.
+SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 # What a rank does is given as an argument: a process that imports the program again must not begin again.
 RANKS = """
 import os, sys, time
@@ -135,7 +137,7 @@ def test_ctrl_c_ends_both_processes(project, tmp_path):
 def test_what_fails_in_the_other_process_is_told(project, tmp_path):
     with project.edited("digits_classifier/model.py", STEP, WRONG), project.new_runs() as made:
         command = project.module("train", QUIET, "trainer=ddp", LONG, f"hydra.run.dir={tmp_path}")
-        done = project.attempt(*command)
+        done = project.attempt(*command, **SLURM)
     assert done.code != 0
     assert "RankError: rank 1 failed: ValueError: this rank is wrong" in done.output
     (run,) = made

@@ -1,7 +1,8 @@
 """Several processes that train one model together (`trainer=ddp`): each calls the same function.
 
 Lightning's launcher would start them by this program's own command, which in a sweep is the whole sweep again, and
-the next job of the sweep would wait for ever for processes that it does not start (2.6). Under torchrun they are there.
+the next job of the sweep would wait for ever for processes that it does not start (2.6). Under torchrun, and where SLURM
+has a task for each, they are there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from {{ cookiecutter.package_name }}.config import ConfigError
 
@@ -60,14 +62,19 @@ def count(trainer: DictConfig) -> int:
 
 
 @contextmanager
-def started(processes: int, function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+def started(processes: int, function: Callable[..., Any], *arguments: Any) -> Iterator[list[LightningEnvironment]]:
     """While the block trains as rank 0, the other ranks call `function(*arguments)`; none outlives the block.
+
+    Yields:
+        Plugins for the Trainer: a SLURM job of one task is no reason to look for the others elsewhere.
 
     Raises:
         RankError: One of them failed, and so did the block: the ranks wait for each other.
     """
-    if processes == 1 or "LOCAL_RANK" in os.environ:
-        yield
+    elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    plugins = [] if processes == 1 or elsewhere else [LightningEnvironment()]
+    if not plugins or "LOCAL_RANK" in os.environ:
+        yield plugins
         return
     before = {name: os.environ.pop(name, None) for name in ENVIRONMENT}
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=_free_port())
@@ -78,7 +85,7 @@ def started(processes: int, function: Callable[..., Any], *arguments: Any) -> It
     over = threading.Event()
     threading.Thread(target=_end_with, args=(ranks, over), daemon=True).start()
     try:
-        yield
+        yield plugins
         for process, _ in ranks:
             process.join(ALONE_SECONDS)
     except Exception as error:

@@ -64,7 +64,7 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         run_id=cfg.logger.run_id,
         notes=cfg.notes,
     )
-    with logger, ranks.started(processes, train, cfg, output_dir):
+    with logger, ranks.started(processes, train, cfg, output_dir) as plugins:
         logger.log_config(cfg)
         logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
 
@@ -74,6 +74,7 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         trainer = pl.Trainer(
             **values["trainer"],
             logger=logger,
+            plugins=plugins,
             callbacks=[best, last, *callbacks(cfg.callbacks)],
             default_root_dir=output_dir,
         )
