@@ -36,8 +36,7 @@ class OpenTables:
         """The writer of a table; what it holds and keeps is said at the first call.
 
         Raises:
-            DovetailError: A column's kind or the policy is none that there is.
-            OSError: The folder cannot be written.
+            DovetailError: A column's kind or the policy is none that there is, or the run's folder is gone.
         """
         from mlflow_dovetail.prediction_tables import All, TableWriter
 
