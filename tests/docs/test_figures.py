@@ -14,7 +14,9 @@ FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"`python (tests/benchmarks/\w+\.py)([^`]*)`", FIGURES)
 SMALLEST = {
     "bake": ["1"],
+    "cruft": ["1"],
     "code_capture": ["--files", "100", "--rounds", "1"],
+    "install": ["pluggy"],
     "import_time": ["--runs", "1"],
     "link": ["--sizes", "20,5", "--rounds", "1", "--seconds", "0"],
     "log_metrics": [
