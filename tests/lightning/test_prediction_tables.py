@@ -145,6 +145,23 @@ def test_masks_are_images_and_further_columns_hold_what_was_said(uri: str):
     assert rows["label"].to_pylist() != rows["prediction"].to_pylist()
 
 
+class Detector(Classifier):
+    """Two classes by one score, as `binary_cross_entropy_with_logits` takes it; its labels are floats."""
+
+    def validation_step(self, batch, _):
+        return {"scores": 4 * batch[1] - 2}
+
+
+def test_one_score_and_float_labels_are_two_classes(uri: str):
+    one = DataLoader(TensorDataset(IMAGES, (LABELS > 0).float()[:, None]), batch_size=3)
+    trainer(uri, PredictionTables(classes=["none", "some"])).validate(Detector(), one, verbose=False)
+    with open_tables(["r"], "val", uri) as (found,):
+        kinds, rows = {column.name: column.kind for column in found.manifest.columns}, found.rows()
+    assert kinds["label"] == kinds["prediction"] == "class"
+    assert rows["label"].to_pylist() == rows["prediction"].to_pylist() == (LABELS > 0).int().tolist()
+    assert rows["probabilities"].to_pylist()[1] == pytest.approx([0.1192, 0.8808], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("says", "told"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlflow_dovetail.lightning.step_columns import columns_of, content_ids, inputs_of
+from mlflow_dovetail.lightning.step_columns import columns_of, content_ids, inputs_of, says_one_score
 
 N = 7
 IMAGES = torch.arange(N * 16.0).reshape(N, 1, 4, 4) / 200
@@ -40,6 +40,31 @@ def test_what_a_batch_gives(batch, names):
     assert inputs_of(batch).keys() == names
 
 
+def test_of_several_keys_for_one_column_the_first_that_is_known_counts():
+    place = torch.arange(N) / 10
+    found = inputs_of({"image": IMAGES, "label": LABELS, "x": place, "y": place})
+    assert found["image"] is IMAGES and found["label"] is LABELS and found["id"] == content_ids(IMAGES)
+    said = columns_of({"prediction": LABELS, "pred": place})
+    assert said["prediction"] is LABELS and said["pred"] is place
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, 1), (N, 1, 2, 2)])
+def test_one_score_tells_two_classes_and_so_do_its_labels(shape):
+    label = (LABELS > 0).float().reshape(N, *[1] * (len(shape) - 1)).expand(shape)
+    outputs = {"scores": 4 * label - 2}
+    assert says_one_score(outputs)
+    said, inputs = columns_of(outputs), inputs_of((IMAGES, label), is_one_score=True)
+    assert torch.equal(said["prediction"], inputs["label"]) and inputs["label"].dtype in (torch.int64, torch.uint8)
+    if len(shape) < 4:
+        assert said["probabilities"].argmax(1).tolist() == said["prediction"].tolist()
+        assert said["probabilities"][0].tolist() == pytest.approx([0.8808, 0.1192], abs=1e-4)
+
+
+@pytest.mark.parametrize("outputs", [torch.zeros(N, 1), {"scores": torch.zeros(N, 3)}, {"prediction": torch.zeros(N)}])
+def test_a_regression_and_several_classes_are_told_by_no_single_score(outputs):
+    assert not says_one_score(outputs)
+
+
 @pytest.mark.parametrize("outputs", [torch.tensor(0.5), {"loss": torch.tensor(0.5)}, None, {"loss": torch.zeros(N)}])
 def test_a_result_without_predictions_has_no_columns(outputs):
     assert columns_of(outputs) is None
@@ -57,6 +82,11 @@ def test_a_result_without_predictions_has_no_columns(outputs):
         ({"prediction": torch.zeros(N, 1, 5, 4).long()}, {"prediction": (N, 5, 4, 3)}),
         ({"prediction": torch.zeros(N, 3, 5, 4)}, {"prediction": (N, 3, 5, 4)}),
         ({"prediction": LABELS, "heat": torch.zeros(N, 5, 4)}, {"prediction": (N,), "heat": (N, 5, 4)}),
+        ({"scores": torch.zeros(N)}, {"probabilities": (N, 2), "prediction": (N,)}),
+        ({"logits": torch.zeros(N, 1)}, {"probabilities": (N, 2), "prediction": (N,)}),
+        ({"scores": torch.zeros(N, 1, 5, 4)}, {"prediction": (N, 5, 4, 3)}),
+        ({"scores": torch.zeros(N, 1), "prediction": LABELS}, {"scores": (N,), "prediction": (N,)}),
+        ({"preds": LABELS, "prediction": LABELS > 0}, {"preds": (N,), "prediction": (N,)}),
     ],
 )
 def test_what_a_result_gives(outputs, expected):

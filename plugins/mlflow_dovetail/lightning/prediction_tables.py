@@ -13,7 +13,7 @@ from torch.utils.data import DistributedSampler
 
 from mlflow_dovetail import names
 from mlflow_dovetail.lightning.places import Places, runs_of
-from mlflow_dovetail.lightning.step_columns import columns_of, inputs_of
+from mlflow_dovetail.lightning.step_columns import columns_of, inputs_of, says_one_score
 from mlflow_dovetail.prediction_tables import Class, Policy, Probabilities, TableWriter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.open_tables import OpenTables
@@ -128,7 +128,7 @@ class PredictionTables(Callback):
                 self._is_off = True
                 log.warning("No predictions are kept: %s_step returns none. See PredictionTables.", name)
                 return
-            columns = {**inputs_of(batch), **said}
+            columns = {**inputs_of(batch, is_one_score=says_one_score(outputs)), **said}
             count = len(next(iter(said.values())))
             keep = _unpadded(trainer, batch_idx, dataloader_idx, count)
             if keep is not None:

@@ -26,10 +26,14 @@ _IMAGE_AXES = (3, 4)
 # Of a mask: the class that stands for nothing, as -100 of a loss; PyTorch's own data sets say 255.
 _IGNORED = 255
 _GOLDEN = 0.618034
+# Between the two classes that a float label names by 0 and 1.
+_MIDDLE = 0.5
 
 
 def columns_of(outputs: Any) -> dict[str, Any] | None:
     """The columns that a step's result holds; None where it holds none, as a loss alone.
+
+    Of several keys for one column the first in the order of `_NAMES` counts; the others are columns of their own.
 
     Raises:
         ValueError: A column has more than a value, a row of numbers or an image an example.
@@ -46,8 +50,21 @@ def columns_of(outputs: Any) -> dict[str, Any] | None:
     return {name: _shown(name, value) for name, value in _with_prediction(found).items()}
 
 
-def inputs_of(batch: Any) -> dict[str, Any]:
+def says_one_score(outputs: Any) -> bool:
+    """Whether a step's result is that of two classes by one score, as `binary_cross_entropy_with_logits` takes it."""
+    if not isinstance(outputs, Mapping):
+        return False
+    found = _named(outputs)
+    return not found.keys() & {"prediction", "probabilities"} and _is_one_score(found.get("scores"))
+
+
+def inputs_of(batch: Any, *, is_one_score: bool = False) -> dict[str, Any]:
     """Id, input and label of a batch, as far as they can be told.
+
+    Args:
+        batch: Of a data loader.
+        is_one_score: The model tells two classes by one score: its labels are floats, of which those above 0.5 are
+            class 1.
 
     Raises:
         ValueError: The examples have no id, and an input that gives them none.
@@ -66,6 +83,9 @@ def inputs_of(batch: Any) -> dict[str, Any]:
         del found["image"]  # features, which nobody can look at
     if isinstance(image, (list, tuple)) and image and isinstance(image[0], str):
         found["text"] = found.pop("image")
+    label = found.get("label")
+    if is_one_score and isinstance(label, Tensor) and label.is_floating_point():
+        found["label"] = (label > _MIDDLE).long()
     if "label" in found:
         found["label"] = _shown("label", found["label"])
     return found
@@ -92,9 +112,17 @@ def content_ids(content: Any) -> list[str]:
 def _with_prediction(found: dict[str, Any]) -> dict[str, Any]:
     """Probabilities and prediction from scores, (n, classes) or (n, classes, height, width), where they were not given.
 
-    Of an image's points only the prediction is kept: probabilities of each are too many to look at.
+    Of an image's points only the prediction is kept: probabilities of each are too many to look at. One score an
+    example, (n,) or (n, 1), or a point is that of class 1 of two.
     """
     scores = found.get("scores")
+    if isinstance(scores, Tensor) and _is_one_score(scores) and not found.keys() & {"prediction", "probabilities"}:
+        del found["scores"]
+        found["prediction"] = (scores > 0).long()
+        if scores.ndim < 4:
+            share = scores.detach().float().flatten().sigmoid()
+            found["probabilities"] = torch.stack([1 - share, share], dim=1)
+        return found
     if isinstance(scores, Tensor) and scores.ndim in (2, 4) and scores.shape[1] > 1:
         del found["scores"]
         if scores.ndim == 4:
@@ -139,8 +167,16 @@ def _colours() -> Tensor:
 
 def _named(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Under the tables' own names; what they do not know keeps its own."""
-    known: dict[str, str] = {given: name for name, candidates in _NAMES.items() for given in candidates}
+    given = {str(key) for key in values}
+    first = {name: next((one for one in candidates if one in given), name) for name, candidates in _NAMES.items()}
+    known = {one: name for name, one in first.items()}
     return {known.get(str(key), str(key)): value for key, value in values.items()}
+
+
+def _is_one_score(scores: Any) -> bool:
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        return False
+    return scores.ndim == 1 or (scores.ndim in (2, 4) and scores.shape[1] == 1)
 
 
 def _is_scalar(value: Any) -> bool:
