@@ -70,7 +70,8 @@ def test_a_place_for_runs_that_cannot_be_written(patient: Patient, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "level", "told"),
     [
-        (b"MLFLOW_TRACKING_URI\n", "warning", "no value to MLFLOW_TRACKING_URI"),
+        (b"# words\nA=1\n\nghp_secret\n", "warning", "Line 4 of .env gives no name a value"),
+        (b"A=1\nsecret+/x\nB='secret\n", "warning", "Lines 2, 3 of .env give"),
         (b"A=\xff\xfe\n", "problem", ".env cannot be read"),
         (b"MLFLOW_TRACKING_URI=http://me:secret@other:5000\n", "note", "is not used"),
     ],

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mlflow_dovetail import names
 from mlflow_dovetail.doctor.dvc_project import nearest_folder
 from mlflow_dovetail.doctor.records import Finding, Place, Told, listed, note, ok, problem, warning
 from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.run_folder import root_for
+
+if TYPE_CHECKING:
+    from dotenv.parser import Original
 
 _OFF = ("", "0", "false", "no", "off")
 _SWITCHES = {
@@ -50,18 +54,24 @@ def _env_file(place: Place) -> Iterator[Finding]:
     path = place.root / ".env"
     if not path.exists():
         return
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     try:
-        told = dotenv_values(path, interpolate=False)
+        with path.open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         yield problem(".env cannot be read.", f"{error}.", "Make it a readable text file in UTF-8.")
         return
-    bare = [name for name, value in told.items() if value is None]
+    # By its number alone: what stands there without a name may be a pasted password.
+    bare = [str(_number(one.original)) for one in lines if one.error or (one.key and one.value is None)]
     if bare:
         yield warning(
-            f".env gives no value to {listed(bare)}.", "A line is NAME=value.", "Correct it; .env.example shows how."
+            f"{'Line' if len(bare) == 1 else 'Lines'} {listed(bare)} of .env {'gives' if len(bare) == 1 else 'give'} "
+            "no name a value.",
+            "A line is NAME=value.",
+            "Correct it; .env.example shows how.",
         )
+    told = {one.key: one.value for one in lines}
     given, here = told.get(names.ENV_TRACKING_URI), os.environ.get(names.ENV_TRACKING_URI)
     if given and here and given != here:
         yield note(
@@ -69,3 +79,9 @@ def _env_file(place: Place) -> Iterator[Finding]:
             f"It says {strip_url_credentials(given)}; the shell says {strip_url_credentials(here)}, and goes first.",
             f"If .env is right: unset {names.ENV_TRACKING_URI}",
         )
+
+
+def _number(original: Original) -> int:
+    """Of the line where a statement begins, behind the empty ones that dotenv takes with it."""
+    text = original.string
+    return original.line + text[: len(text) - len(text.lstrip())].count("\n")
