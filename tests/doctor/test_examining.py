@@ -75,7 +75,7 @@ def test_a_check_that_hangs_is_ended_and_named(patient: Patient, plugin):
     plugin("hydra.plugins", SLOW_PLUGIN)
     quick = replace(next(check for check in CHECKS if check.part == "others"), seconds=4.0)
     (*_, late) = examine(patient.root, environment=patient.environment, checks=(quick,))
-    assert (late.check, late.level) == ("plugins", "warning")
+    assert (late.check, late.level) == ("plugins", "problem")
     assert "over 4 s while loading 'sick' of sick" in late.why
 
 
@@ -85,7 +85,7 @@ def test_a_check_that_hangs_is_ended_and_named(patient: Patient, plugin):
 )
 def test_a_check_whose_process_dies_is_named(patient: Patient, plugin, code: str, ending: str):
     plugin("hydra.plugins", code)
-    told = patient.only("plugins others", "warning")
+    told = patient.only("plugins others", "problem")
     assert ending in told.why and "while loading 'sick' of sick" in told.why
     assert told.do
 
@@ -93,7 +93,7 @@ def test_a_check_whose_process_dies_is_named(patient: Patient, plugin, code: str
 def test_a_check_that_raises_is_a_finding_and_the_others_are_made(patient: Patient):
     checks = (Check("odd", "no_such_module"), next(check for check in CHECKS if check.name == "versions"))
     found = examine(patient.root, environment=patient.environment, checks=checks)
-    assert [(one.check, one.level) for one in found] == [("versions", "ok"), ("odd", "warning")]
+    assert [(one.check, one.level) for one in found] == [("versions", "ok"), ("odd", "problem")]
     assert "no_such_module" in found[1].why
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mlflow_dovetail import store
-from mlflow_dovetail.doctor.records import Finding, Place, Step, warning
+from mlflow_dovetail.doctor.records import Finding, Place, Step, problem
 from mlflow_dovetail.errors import DovetailError
 
 
@@ -49,7 +49,7 @@ def _tell(out: TextIO, told: Finding | Step) -> None:
 
 def _failed(error: Exception) -> Finding:
     what = (str(error).splitlines() or [""])[0][:300]
-    return warning(
+    return problem(
         "This check has failed.",
         f"{type(error).__name__}: {what}",
         "If the words do not name something of yours, report them as a fault of Dovetail.",

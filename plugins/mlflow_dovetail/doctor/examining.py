@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mlflow_dovetail.doctor.records import Check, Finding, Step, warning
+from mlflow_dovetail.doctor.records import Check, Finding, Step, problem
 from mlflow_dovetail.errors import DovetailError
 
 # The slowest come first: they set how long it all takes.
@@ -52,7 +52,8 @@ def examine(
         checks: Which to run.
 
     Returns:
-        What was found, by check. A check that could not be finished is a finding itself.
+        What was found, by check. A check that could not be finished is a problem itself: what it looks at
+        may be anything.
 
     Raises:
         DovetailError: The folder is not there.
@@ -117,7 +118,7 @@ class _Child:
 
     def _unfinished(self, cause: str, doing: str) -> Finding:
         what = "This check could not be finished." if self._check.name != "plugins" else "Not every plugin loads."
-        found = warning(
+        found = problem(
             what,
             f"{cause}{f' while {doing}' if doing else ''}.",
             "Mend what is named here, or do that by hand to see more. All other checks have been made.",
