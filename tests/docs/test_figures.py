@@ -26,6 +26,7 @@ SMALLEST = {
     "log_metrics_lightning": ["--seconds", "1", "--pairs", "1"],
     "pipeline": ["1"],
     "provider": ["--files", "100"],
+    "sweeps": ["1"],
     "system_metrics": ["--gpus", "1", "--seconds", "30", "--pairs", "0"],
     "tables": ["--rows", "2000", "--image-rows", "5", "--peer-rows", "2"],
     "tables_epochs": ["--rows", "20000", "--epochs", "2"],
