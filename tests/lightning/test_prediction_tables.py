@@ -110,6 +110,21 @@ def test_test_and_predict_have_tables_of_their_own(uri: str):
     assert dt.load_predictions("r", "predict", tracking_uri=uri).label.tolist() == LABELS.tolist()
 
 
+def test_what_is_evaluated_has_the_epoch_and_step_of_its_checkpoint(uri: str, tmp_path: Path):
+    fitted = trainer(uri, PredictionTables())
+    fitted.fit(Classifier(), loader(), loader())
+    fitted.save_checkpoint(tmp_path / "last.ckpt")
+    tested = trainer(uri, PredictionTables(), name="tested")
+
+    def moments(weights: Path | None) -> set[tuple[int, int]]:
+        tested.test(Classifier(), loader(), verbose=False, ckpt_path=weights)
+        rows = dt.load_predictions("tested", "test", tracking_uri=uri)
+        return set(zip(rows.epoch, rows.step, strict=True))
+
+    assert moments(tmp_path / "last.ckpt") == {(2, 6)}
+    assert (0, 0) in moments(None), "of what is evaluated without a checkpoint nothing is known"
+
+
 def test_batches_with_names_and_texts(uri: str):
     class FromNamed(Classifier):
         def validation_step(self, batch, _):
@@ -202,6 +217,8 @@ def main():
     ranks.fit(model, loader(2), loader(2))
     ranks.test(model, loader(2), verbose=False)
     ranks.predict(model, loader(2), return_predictions=False)
+    model.says = lambda scores, losses: {"scores": scores[..., None] if model.global_rank else scores, "loss": losses}
+    ranks.validate(model, loader(2), verbose=False)
 
 if __name__ == "__main__":
     main()
@@ -222,8 +239,12 @@ def test_two_ranks_have_no_row_twice_and_none_missing(tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rows: pd.DataFrame = dt.load_predictions("r", tracking_uri=uri)
-    for _, epoch in rows.groupby("epoch"):
-        assert sorted(epoch.id) == sorted(content_ids(IMAGES))
-    assert set(rows.epoch) == {0, 1}
+    for number in range(2):
+        assert sorted(rows.id[rows.epoch == number]) == sorted(content_ids(IMAGES))
+    assert set(rows.epoch) == {0, 1, 2} and sum(rows.epoch == 2) == 4, "rank 0 alone"
+    opened = store.open(uri)
+    said = opened.find_run("r").tags["dovetail.status.predictions"]
+    opened.close()
+    assert said.startswith("degraded: rank-0001: "), said
     for name in ("test", "predict"):
         assert sorted(dt.load_predictions("r", name, tracking_uri=uri).id) == sorted(content_ids(IMAGES)), name

@@ -57,6 +57,7 @@ class PredictionTables(Callback):
         self._places = Places("tables")
         self._run: Run | None = None
         self._tables: OpenTables | None = None
+        self._loaded: dict[str, int] | None = None
         self._is_off = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class PredictionTables(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run, on every rank."""
+        self._loaded = None  # Lightning loads a checkpoint after this
         runs = runs_of(trainer) if trainer.is_global_zero else []
         place = self._places.share(trainer, runs)
         self._run = runs[0] if runs else None
@@ -73,6 +75,11 @@ class PredictionTables(Callback):
         self._is_off = self._run is None and self._tables is None
         if self._is_off:
             log.warning("No predictions are kept: they need a DovetailLogger, and on one machine.")
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What is evaluated: outside a fit the Trainer of a new process counts from 0, whatever it has loaded."""
+        if trainer.state.fn != "fit":
+            self._loaded = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close what other ranks have; the run closes its own."""
@@ -133,7 +140,7 @@ class PredictionTables(Callback):
             keep = _unpadded(trainer, batch_idx, dataloader_idx, count)
             if keep is not None:
                 columns = {key: _taken(values, keep) for key, values in columns.items()}
-            told = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            told = self._loaded or {"epoch": trainer.current_epoch, "step": trainer.global_step}
             table = self._table(name if not dataloader_idx else f"{name}-{dataloader_idx}", columns)
             table.append({**columns, **told})
         except Exception as error:  # of a user's batch or module: the training goes on
@@ -141,9 +148,11 @@ class PredictionTables(Callback):
             if os.environ.get(names.ENV_STRICT) == "1":
                 raise
             log.warning("No more predictions are kept. %s: %s", type(error).__name__, error)
+            cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             if self._run is not None:
-                cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 self._run.set_tags({f"{names.TAG_STATUS_PREFIX}predictions": f"degraded: {cause}"})
+            elif self._tables is not None:
+                self._tables.trouble(cause)
 
     def _table(self, name: str, columns: Mapping[str, Any]) -> TableWriter:
         kinds = {key: kind for key, kind in self._kinds.items() if key in columns}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mlflow_dovetail import names
 from mlflow_dovetail.run.abandoned import is_recorders
 from mlflow_dovetail.run_folder import RunFolder
 
@@ -51,6 +53,19 @@ class OpenTables:
                 is_piece=self._folder.describe().run_id is not None,  # the run was there before this folder
             )
         return self._open[name]
+
+    def trouble(self, cause: str) -> None:
+        """Close the tables, and have the run's status tell that this writer keeps no more; never raises.
+
+        For a process that has no `Run` of its own, such as a training's other ranks: the recorder sets the tag.
+
+        Args:
+            cause: One line.
+        """
+        self.close()
+        text = f"degraded: {self._writer}: {cause}"[: names.MAX_TAG_LENGTH]
+        with suppress(OSError):  # the log has it
+            self._folder.say(f"predictions-{self._writer}", {f"{names.TAG_STATUS_PREFIX}predictions": text})
 
     def close(self) -> None:
         """Append no more."""
