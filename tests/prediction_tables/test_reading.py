@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import msgspec
@@ -15,6 +16,7 @@ from mlflow_dovetail.prediction_tables.columns import Number
 from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_last_epoch, read_media, read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.schema import File
+from mlflow_dovetail.prediction_tables.views import write_views
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_what_a_resumed_run_says_again_counts_and_what_it_does_not_say_again_sta
     _say(second, 2, ["a"], 4.0)
     manifest = table.compact()
     assert manifest.rows == 7
-    assert [one.attempts for one in manifest.data] == ([((1, 4), (3, 3))], [(), ((3, 3),)])[compactions - 1]
+    assert [one.attempts for one in manifest.data] == [(), ((3, 3),)]
     assert _told(table) == [(0, "a", 1.0), (0, "b", 1.0), (1, "a", 2.0), (1, "b", 3.0), (1, "c", 3.0), (2, "a", 4.0)]
     assert table.read(["loss"])["loss"].to_pylist() == [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]
 
@@ -227,6 +229,41 @@ def test_the_last_epoch_of_a_resumed_run_is_what_the_later_attempt_said(table):
     _say(table.writer(attempt=2), 5, ["b"], 2.0)
     table.compact()
     assert read_last_epoch(table.target, ["id", "loss"]).to_pydict() == {"id": ["a", "b"], "loss": [1.0, 2.0]}
+
+
+def test_the_last_attempts_last_epoch_is_the_last_though_one_left_behind_came_further(table):
+    for attempt, epochs in ((1, range(10)), (2, range(4, 7))):
+        writer = table.writer(writer=str(attempt), attempt=attempt)
+        for epoch in epochs:
+            _say(writer, epoch, ["a", "b"] if attempt == 2 else ["a", "b", "c"], float(attempt))
+    manifest = table.compact()
+    rows = read_last_epoch(table.target, ["epoch", "id", "loss"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(6, "c", 1.0), (6, "a", 2.0), (6, "b", 2.0)]
+    assert [row for row in _told(table) if row[0] > 6] == [(e, i, 1.0) for e in (7, 8, 9) for i in "abc"]
+    write_views(table.target, manifest, {})
+    listed = json.loads((table.target / "table.json").read_bytes())
+    assert {row[listed["columns"].index("epoch")] for row in listed["data"]} == {6}
+
+
+RESUMED = [
+    ("within an epoch", {"epoch": 3}, [100, 200], [300, 400], [100, 200, 300, 400]),
+    ("within an epoch, one validation again", {"epoch": 3}, [100, 200, 300], [300, 400], [100, 200, 300, 400]),
+    ("without epochs", {}, [100, 200], [300, 400], [100, 200, 300, 400]),
+    ("without epochs, from further back", {}, [100, 200, 300], [150, 250], [100, 150, 250]),
+    ("without steps", {"epoch": 3}, [None, None], [None], [None]),
+    ("steps as text", {"epoch": 3}, ["one", "two"], ["three"], ["three"]),
+]
+
+
+@pytest.mark.parametrize(("more", "first", "second", "stay"), [one[1:] for one in RESUMED], ids=[r[0] for r in RESUMED])
+def test_what_was_said_at_earlier_steps_is_not_said_again(table, more, first, second, stay):
+    for attempt, steps in ((1, first), (2, second)):
+        writer = table.writer(writer=str(attempt), attempt=attempt)
+        for step in steps:
+            writer.append({"id": ["a", "b"], "step": [step] * 2, **more})
+    table.compact()
+    assert table.column("step") == [step for step in stay for _ in range(2)]
+    assert read_last_epoch(table.target, ["step"]).num_rows == 2 * len(stay)
 
 
 def test_the_last_epoch_of_an_empty_table_has_its_columns(table):

@@ -148,6 +148,9 @@ class _Compaction:
         done = self._begin()
         shard = _Shard()
         for one in settled(rows, self._record.policy):
+            if shard.rows and shard.attempt != one.attempt:  # so that a file's last epoch is of one attempt
+                done = self._write_shard(shard)
+                shard = _Shard()
             shard.add(one)
             if shard.is_full:
                 done = self._write_shard(shard)
@@ -198,12 +201,12 @@ class _Compaction:
 
 
 class _Shard:
-    """Rows that will be one shard, and the place behind them."""
+    """Rows of one attempt that will be one shard, and the place behind them."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.place = Place()
-        self._attempts: list[tuple[int, int]] = []
+        self.attempt = 1
         self._bytes = 0
         self._tables: list[pa.Table] = []
 
@@ -213,11 +216,9 @@ class _Shard:
 
     def add(self, one: Settled) -> None:
         self._tables.append(one.table)
-        said = self._attempts.pop()[1] if self._attempts and self._attempts[-1][0] == one.attempt else 0
-        self._attempts.append((one.attempt, said + one.table.num_rows))
-        self.place = one.place
-        self.place.attempts = () if self._attempts[0][0] == 1 == len(self._attempts) else tuple(self._attempts)
         self.rows += one.table.num_rows
+        self.attempt, self.place = one.attempt, one.place
+        self.place.attempts = () if one.attempt == 1 else ((one.attempt, self.rows),)
         self._bytes += one.table.nbytes
 
     def table(self) -> pa.Table:

@@ -14,14 +14,15 @@ from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.columns import schema_of, stored_without_rows
 from mlflow_dovetail.prediction_tables.parquet_files import last_epoch
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
-from mlflow_dovetail.prediction_tables.schema import EPOCH, ID, File, Manifest
+from mlflow_dovetail.prediction_tables.schema import EPOCH, ID, STEP, File, Manifest
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows, in the order in which they were logged; images as their digests.
 
     Where a run was resumed, and an attempt says an example of an epoch that an earlier attempt had said, the earlier
-    row is left out: rows are of one example where epoch and id are the same.
+    row is left out: rows are of one example where epoch and id are the same. It stays where its step is before all
+    that the later attempt says of the example: an epoch may have several validations, and the run went on within it.
 
     Args:
         folder: Of the table.
@@ -36,7 +37,8 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def read_last_epoch(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of the last epoch, of which there is a row, without reading those of other epochs.
 
-    It needs the files of `files_of_last_epoch` alone. A table without epochs is all read.
+    It is the last attempt's: an earlier one, which a resumed run left behind, may have come further. It needs the files
+    of `files_of_last_epoch` alone. A table without epochs is all read.
 
     Raises:
         DovetailError: As `read_table`.
@@ -47,7 +49,9 @@ def read_last_epoch(folder: Path, columns: Sequence[str] | None = None) -> pa.Ta
 def files_of_last_epoch(manifest: Manifest) -> tuple[File, ...]:
     """The files that have rows of the last epoch; all of them where there are no epochs."""
     last = _last_of(manifest)
-    return manifest.data if last is None else tuple(file for file in manifest.data if file.last_epoch == last)
+    if last is None:
+        return manifest.data
+    return tuple(file for file in manifest.data if file.last_epoch is not None and file.last_epoch >= last)
 
 
 def read_media(folder: Path, digests: Iterable[str], *, thumbnails: bool = True) -> dict[str, bytes]:
@@ -86,7 +90,7 @@ class _Reading:
         self._wanted = list(names if columns is None else columns)
         attempts = {attempt for file in self._manifest.data for attempt, _ in file.attempts or ((1, 0),)}
         self._is_resumed = len(attempts) > 1 and ID in names
-        more = [name for name in (ID, EPOCH) if self._is_resumed and name in names]
+        more = [name for name in (ID, EPOCH, STEP) if self._is_resumed and name in names]
         self._read = list(dict.fromkeys([*self._wanted, *more]))
 
     def rows(self, *, is_last_only: bool) -> pa.Table:
@@ -122,7 +126,8 @@ def _read_epoch(part: pq.ParquetFile, columns: list[str], last: float) -> tuple[
     names = list(dict.fromkeys([*columns, EPOCH]))
     parts, kept, before = [part.schema_arrow.empty_table().select(names)], [np.empty(0, np.int64)], 0
     for group in range(part.num_row_groups):
-        if last_epoch(part.metadata, group) == last:
+        greatest = last_epoch(part.metadata, group)
+        if greatest is not None and greatest >= last:  # greater in what an earlier attempt said
             table = part.read_row_group(group, columns=names).select(names)
             fits = pc.fill_null(pc.equal(table[EPOCH], last), False).to_numpy()
             parts.append(table.filter(pa.array(fits)))
@@ -133,7 +138,13 @@ def _read_epoch(part: pq.ParquetFile, columns: list[str], last: float) -> tuple[
 
 
 def _last_of(manifest: Manifest) -> float | None:
-    return max((file.last_epoch for file in manifest.data if file.last_epoch is not None), default=None)
+    """The last attempt's last epoch."""
+    epochs = ((_attempt(file), file.last_epoch) for file in manifest.data if file.last_epoch is not None)
+    return max(epochs, default=(0, None))[1]
+
+
+def _attempt(file: File) -> int:
+    return file.attempts[-1][0] if file.attempts else 1
 
 
 def _attempts(file: File) -> np.ndarray:
@@ -143,17 +154,30 @@ def _attempts(file: File) -> np.ndarray:
 
 
 def _stands(table: pa.Table, attempts: np.ndarray) -> np.ndarray:
-    """Which rows no later attempt has said again; a row without an id always stands."""
+    """Which rows no later attempt has said again, at their step or before it; a row without an id always stands."""
     codes = np.zeros(table.num_rows, np.int64)
     for name in (EPOCH, ID):
         if name in table.column_names:
             encoded = pc.dictionary_encode(table[name].combine_chunks(), null_encoding="encode")
             codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy(zero_copy_only=False)
     _, example = np.unique(codes, return_inverse=True)
-    last = np.zeros(int(example.max(initial=-1)) + 1, np.int64)
-    np.maximum.at(last, example, attempts)
-    stands: np.ndarray = (attempts == last[example]) | table[ID].is_null().to_numpy()
+    steps = _steps(table)
+    said_later_from = np.full(int(example.max(initial=-1)) + 1, np.inf)
+    stands: np.ndarray = table[ID].is_null().to_numpy()
+    for attempt in np.unique(attempts)[::-1]:
+        own = np.flatnonzero(attempts == attempt)
+        stands[own] |= steps[own] < said_later_from[example[own]]
+        np.minimum.at(said_later_from, example[own], steps[own])
     return stands
+
+
+def _steps(table: pa.Table) -> np.ndarray:
+    """Of each row; where it has none that is a number, it comes first."""
+    kind = table.schema.field(STEP).type if STEP in table.column_names else pa.null()
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return np.full(table.num_rows, -np.inf)
+    steps = table[STEP].cast(pa.float64()).to_numpy()
+    return np.where(np.isfinite(steps), steps, -np.inf)
 
 
 def _below_each_other(name: str, parts: list[pa.Table]) -> pa.Table:

@@ -74,8 +74,7 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
         rows: How many rows or images it has.
         size_bytes: Its size.
         last_epoch: The greatest in its rows; None where they have no numbers.
-        attempts: Which attempt at the run's training said its rows, as pairs of attempt and how many rows it said one
-            after another; empty where all are of one, the first.
+        attempts: Which attempt at the run's training said its rows, with their number; empty where it was the first.
     """
 
     path: str

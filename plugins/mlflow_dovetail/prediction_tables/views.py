@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mlflow_dovetail.prediction_tables import schema
 from mlflow_dovetail.prediction_tables.mlflow_table import write_mlflow_table
 from mlflow_dovetail.prediction_tables.page import render_page
 from mlflow_dovetail.prediction_tables.page.choice import ROWS, choose
@@ -36,7 +38,8 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
     """
     table = read_last_epoch(folder)
     if len(table) <= ROWS:
-        table = read_table(folder)  # the page says how much of it is in it
+        # The page says how much of the table is in it: an attempt that was left behind may have come further.
+        table = _up_to_last_epoch(read_table(folder), table)
     else:  # which is more than the page can hold: it tells of this epoch alone, and nobody waits for the others
         manifest = msgspec.structs.replace(manifest, rows=len(table))
 
@@ -46,6 +49,13 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> Non
     page = render_page(table, manifest, images, title=manifest.table, run=run)
     write_whole(folder / PAGE, page)
     write_mlflow_table(folder, table, manifest)
+
+
+def _up_to_last_epoch(table: pa.Table, last: pa.Table) -> pa.Table:
+    if schema.EPOCH not in table.column_names or not len(last):
+        return table
+    is_beyond = pc.greater(table[schema.EPOCH], last[schema.EPOCH][0])
+    return table.filter(pc.invert(pc.fill_null(is_beyond, False)))
 
 
 def worst_first(table: pa.Table, manifest: Manifest, most: int) -> tuple[pa.Table, str]:
