@@ -159,11 +159,53 @@ def test_a_directory_has_csvs_and_images_in_order(ask, examples):
     ]  # fmt: skip
     # An image is the same digit as the row that it was drawn from, also when it is larger.
     assert [row["prediction"] for row in table] == ["0", "0", "1", "2", "1"]
-    # The last time's result beside the examples is none of them.
+    # The last time's result beside the examples is none of them, nor is a folder with such a name.
     output = examples / "z.csv"
+    (examples / "folder.csv").mkdir()
     for _ in range(2):
         assert ask("model.ckpt", examples, "-o", output)[1] == f"{output}: 5 predictions\n"
+    assert "there are no other examples" in ask("model.ckpt", output, "-o", output)[0]
     output.unlink()
+    (examples / "folder.csv").rmdir()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the folder", "the file"])
+def test_an_example_is_never_the_output(ask, examples, whole):
+    for name in ("b.csv", "a.png"):
+        output = examples / name
+        before = output.read_bytes()
+        refusal, printed, _ = ask("model.ckpt", examples if whole else output, "-o", output)
+        assert refusal.startswith(f"Nothing was predicted. The output {output} is one of the examples")
+        assert (printed, output.read_bytes()) == ("", before)
+
+
+def test_an_image_is_the_same_digit_with_16_bits_and_turned(ask, examples, tmp_path):
+    with Image.open(examples / "a.png") as image:
+        grey = image.convert("L").resize((64, 64), Image.Resampling.NEAREST)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned to the right, as a phone says that was held upright
+    grey.save(tmp_path / "8.png")
+    grey.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
+    for name in ("16.png", "16.tif"):
+        Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / name)
+    table = rows_of(ask("model.ckpt", tmp_path)[1])
+    assert [row["file"] for row in table] == ["16.png", "16.tif", "8.png", "turned.png"]
+    assert len({(row["prediction"], row["probability"]) for row in table}) == 1, table
+    assert table[0]["prediction"] == "0"
+
+
+def test_what_is_printed_before_a_failure_is_said(trained, ask, tmp_path):
+    (tmp_path / "a.csv").write_bytes((trained.project.path / RAW).read_bytes())
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    refusal, printed, _ = ask("model.ckpt", tmp_path)
+    count = len(rows_of(printed))
+    assert count > 0
+    assert refusal.startswith(
+        f"Only the first {count} predictions were written. {tmp_path / 'b.csv'} has another shape"
+    )
+    # In a file they would have been lost.
+    assert ask("model.ckpt", tmp_path, "-o", tmp_path / "c.out")[0].startswith("Nothing was predicted. ")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "b.csv"}
 
 
 def damaged(folder: Path, header: str, row: str) -> dict[str, Path]:
@@ -185,6 +227,7 @@ def test_what_is_no_example_is_refused(trained, ask, tmp_path):
     header, row, *_ = (trained.project.path / RAW).read_text().splitlines()
     files = damaged(tmp_path, header, row)
     (tmp_path / "nothing").mkdir()
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "floats.tif")
     cases = {
         files["columns.csv"]: "another shape: 2 columns, the first 'a'",
         files["empty.csv"]: "another shape",
@@ -192,6 +235,7 @@ def test_what_is_no_example_is_refused(trained, ask, tmp_path):
         files["words.csv"]: "no table of whole numbers",
         files["short.csv"]: "lines 2 to 2: not 65 columns",
         files["text.png"]: "is no image that can be read",
+        tmp_path / "floats.tif": "32 bits a pixel",
         tmp_path / "nothing": "neither a CSV nor an image",
         tmp_path / "absent.csv": "There is no such file",
     }
@@ -204,6 +248,8 @@ def test_what_is_no_example_is_refused(trained, ask, tmp_path):
         assert printed == ""
     assert output.read_text() == "the last time's"
     assert not list(tmp_path.glob(".*"))
+    folder = tmp_path / "nothing"
+    assert f"The output {folder} is a directory." in ask("model.ckpt", RAW, "-o", folder)[0]
 
 
 def test_what_is_no_model_of_this_project_is_refused(trained, ask, registered, tmp_path):

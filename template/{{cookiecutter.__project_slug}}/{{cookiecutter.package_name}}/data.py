@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, TensorDataset
 
 log = logging.getLogger(__name__)
@@ -59,14 +59,18 @@ def example_files(path: Path) -> list[Path]:
     Raises:
         DataError: There is none.
     """
-    known = {".csv", *IMAGES}
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix.lower() in known)
+    files = [path] if path.is_file() else sorted(_below(path))
     if not files:
         why = "It holds neither a CSV nor an image." if path.is_dir() else "There is no such file or directory."
         raise DataError(
             f"{path} has no examples. {why} Name a CSV as data/raw/digits.csv, an image, or their directory."
         )
     return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    known = {".csv", *IMAGES}
+    return (one for one in folder.rglob("*") if one.suffix.lower() in known and not one.is_dir())
 
 
 def read_examples(file: Path) -> Iterator[np.ndarray]:
@@ -107,10 +111,19 @@ def _parse(rows: list[str], columns: int, where: str) -> np.ndarray:
 def _read_image(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            small = image.convert("L").resize((8, 8), Image.Resampling.BOX)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            upright = ImageOps.exif_transpose(image)  # a phone keeps how it was held
+            small = _grey(upright, file).resize((8, 8), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} is no image that can be read: {error}. Remove it, or name the others.") from error
     return np.asarray(small, dtype=np.float32)[None] / 255
+
+
+def _grey(image: Image.Image, file: Path) -> Image.Image:
+    if image.mode.startswith("I;16"):  # `convert` would cut these to 255, which is nearly all of them
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(f"{file} has 32 bits a pixel, of which nothing says what is white. Save it with 8 or 16 bits.")
+    return image.convert("L")
 
 
 def _scaled(pixels: np.ndarray) -> np.ndarray:

@@ -54,19 +54,25 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, no half of a file stays
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    count = 0
     try:
-        files = [file for file in example_files(arguments.examples) if not is_same(file, arguments.output)]
+        files = without_result(example_files(arguments.examples), arguments.output)
         device = choose_device(arguments.device)
         model = load_model(arguments.model, arguments.tracking_uri).to(device)
         with writing(arguments.output) as output:
-            count = write(output, predict(model, files, arguments.examples, device))
+            writer = csv.writer(output, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for count, row in enumerate(predict(model, files, arguments.examples, device), start=1):  # noqa: B007 - the last counts
+                writer.writerow(row)
+            output.flush()
     except (PredictError, DataError, DovetailError) as error:
-        sys.exit(f"Nothing was predicted. {error}")
+        sys.exit(f"{outcome(count, arguments.output)} {error}")
     except BrokenPipeError:  # `| head` has seen enough; what is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except OSError as error:
-        sys.exit(f"Nothing was predicted. {error}. Look at the file's permissions and the room on the disk.")
+        advice = "Look at the file's permissions and the room on the disk."
+        sys.exit(f"{outcome(count, arguments.output)} {error}. {advice}")
     if arguments.output:
         print(f"{arguments.output}: {count} predictions")
 
@@ -164,20 +170,34 @@ def predict(model: nn.Module, files: Iterable[Path], root: Path, device: torch.d
             bar.update(len(batch))
 
 
-def is_same(file: Path, output: Path | None) -> bool:
-    """Whether an example is the last time's result, which this one replaces."""
-    return output is not None and output.exists() and output.samefile(file)
+def without_result(files: list[Path], output: Path | None) -> list[Path]:
+    """The examples without the last time's result, which this one replaces.
+
+    Raises:
+        PredictError: The output is an example or a directory, or there is nothing else to predict.
+    """
+    if output is None or not output.exists():
+        return files
+    if output.is_dir():
+        raise PredictError(f"The output {output} is a directory. Name a CSV, as {output / 'predictions.csv'}.")
+    others = [file for file in files if not output.samefile(file)]
+    if len(others) < len(files) and not _is_result(output):
+        raise PredictError(f"The output {output} is one of the examples, and would replace it. Name another file.")
+    if not others:
+        raise PredictError(f"{output} is the result of an earlier time, and there are no other examples. Name some.")
+    return others
 
 
-def write(file: TextIO, rows: Iterable[Row]) -> int:
-    """Write CSV with a header; how many rows there were."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    count = 0
-    for count, row in enumerate(rows, start=1):  # noqa: B007 - the last is the answer
-        writer.writerow(row)
-    file.flush()
-    return count
+def _is_result(file: Path) -> bool:
+    with file.open("rb") as lines:
+        return lines.readline(100).strip() == ",".join(COLUMNS).encode()
+
+
+def outcome(count: int, output: Path | None) -> str:
+    """What is left of the predictions that were made before a failure: a file is there only when it is whole."""
+    if output or not count:
+        return "Nothing was predicted."
+    return f"Only the first {count} predictions were written."
 
 
 @contextmanager
