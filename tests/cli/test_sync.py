@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_dovetail import store
-from mlflow_dovetail.errors import RunFolderInvalid
+from mlflow_dovetail.errors import RunFolderInvalid, StoreUnavailable
 from mlflow_dovetail.journal import JournalWriter
 from mlflow_dovetail.run.sync import find_folders, sync_folder, sync_folders
 from mlflow_dovetail.run_folder import Description, RunFolder
@@ -147,6 +147,100 @@ def test_a_moved_folder_goes_to_another_store_with_what_its_own_has_taken_over(t
     assert (result.state, result.values, result.files, result.store) == ("complete", 30, 3, uris[1])
     assert_whole(uris[1], folder, tmp_path, size=LARGE)
     assert sync_folder(moved.path, uris[1]).state == "already complete"
+
+
+def put_back(backup: Path, database: Path) -> None:
+    """As who puts back a backup."""
+    database.unlink()
+    shutil.copy(backup, database)
+
+
+@pytest.fixture
+def own(tmp_path, uris) -> Path:
+    """A database of this test alone."""
+    return Path(shutil.copy(uris[0].removeprefix("sqlite:///"), tmp_path / "own.db"))
+
+
+def test_runs_that_an_older_database_has_not_are_sent_anew(tmp_path, own):
+    backup, uri = shutil.copy(own, tmp_path / "backup.db"), f"sqlite:///{own}"
+    folder = write(tmp_path, uri)
+    first = sync_folder(folder.path)
+    assert first.state == "complete" and sync_folder(folder.path).state == "already complete"
+    put_back(backup, own)
+    (told,) = sync_folders([folder.path])
+    assert (told.state, told.values, told.files, told.status) == ("complete", 30, 3, "FINISHED")
+    assert told.run_id != first.run_id
+    assert_whole(uri, folder, tmp_path)
+    assert sync_folder(folder.path).state == "already complete"
+    own.unlink()  # and one that is made anew
+    assert sync_folder(folder.path).state == "complete"
+    assert_whole(uri, folder, tmp_path)
+
+
+def test_a_database_of_the_time_when_the_run_went_on_is_given_the_rest(tmp_path, own):
+    uri = f"sqlite:///{own}"
+    folder, process = start_writer(tmp_path, uri, "stays", size=LARGE)
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        with store.open(uri, "sync") as opened:
+            begun = opened.create_run(folder.token)
+        backup = shutil.copy(own, tmp_path / "backup.db")
+        process.stdin.close()
+    assert sync_folder(folder.path).state == "complete"
+    put_back(backup, own)
+    told = sync_folder(folder.path)
+    assert (told.state, told.run_id, told.values, told.status) == ("complete", begun.run_id, 30, "FINISHED")
+    assert_whole(uri, folder, tmp_path, size=LARGE)
+    assert sync_folder(folder.path).state == "already complete"
+
+
+def test_a_deleted_run_stays_deleted(tmp_path, own):
+    from mlflow import MlflowClient
+
+    folder = write(tmp_path, f"sqlite:///{own}")
+    run_id = sync_folder(folder.path).run_id
+    MlflowClient(f"sqlite:///{own}").delete_run(run_id)
+    assert sync_folder(folder.path).state == "already complete"
+
+
+def test_what_another_machine_has_recorded_is_sent_anew_to_the_new_run(tmp_path, own):
+    backup, uri = shutil.copy(own, tmp_path / "backup.db"), f"sqlite:///{own}"
+    folder = write(tmp_path, uri)
+    about = Description(1, folder.token, uri, 1, run_id=sync_folder(folder.path).run_id)
+    other = RunFolder.make(tmp_path / ".dovetail/hosts/node7", about)
+    writer = JournalWriter(other, "append", 1)
+    writer.metrics({"system/node7/cpu": 50.0}, 0)
+    writer.close()
+    assert sync_folder(other.path).state == "complete"
+    put_back(backup, own)
+    results = list(sync_folders(find_folders(tmp_path)))
+    assert [one.state for one in results] == ["complete", "complete"]
+    assert results[0].run_id == results[1].run_id != about.run_id
+    assert read(uri, folder, tmp_path)[2]["system/node7/cpu"] == [50.0]
+
+
+def test_each_run_is_asked_for_once_and_a_store_that_is_down_once_only(tmp_path, uris, monkeypatch):
+    folders = [write(tmp_path, uris[0]).path for _ in range(3)]
+    assert {one.state for one in sync_folders(folders)} == {"complete"}
+    asked: list[str] = []
+    get_run = store.MlflowStore.get_run
+
+    def counted(self, run_id):
+        asked.append(run_id)
+        if is_down:
+            raise StoreUnavailable("Cannot read the run.", "The database is locked.", "Wait.")
+        return get_run(self, run_id)
+
+    monkeypatch.setattr(store.MlflowStore, "get_run", counted)
+    is_down = False
+    results = list(sync_folders(folders))
+    assert {one.state for one in results} == {"already complete"}
+    assert asked == [one.run_id for one in results]
+    is_down = True
+    asked.clear()
+    results = list(sync_folders(folders))
+    assert {(one.state, one.why) for one in results} == {("partial", "The database is locked. Wait.")}
+    assert len(asked) == 1
 
 
 def test_the_environment_names_a_store_and_an_argument_goes_before_it(tmp_path, uris, monkeypatch):

@@ -101,9 +101,9 @@ def wal(patient: Patient) -> None:
     [
         (folder, "is a folder", "Move it away"),
         (no_database, "not a database", "dovetail sync"),
-        (zeros, "is damaged", "rm .dovetail/runs/*/sent/*.json; dovetail sync"),
-        (truncated, "is damaged", "Put back a backup"),
-        (overwritten, "is damaged", "Put back a backup"),
+        (zeros, "is damaged", "damaged.db. Then run: dovetail sync"),
+        (truncated, "is damaged", "Put back a backup; "),
+        (overwritten, "is damaged", "Put back a backup; "),
         (optunas, "another program's", "MLFLOW_TRACKING_URI"),
         (newer, "newer MLflow", "pip install"),
         (older, "older MLflow", "mlflow db upgrade"),

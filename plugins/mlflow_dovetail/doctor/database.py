@@ -50,8 +50,8 @@ def broken(path: Path, why: str) -> Finding:
         f"The database {path} is damaged.",
         f"SQLite says: {why.rstrip('.')}. Training goes on all the same: its runs are kept in .dovetail/ until there "
         "is a sound one.",
-        "Put back a backup, then run: dovetail sync. Without one, move it away and have every run that is kept here "
-        "sent again: rm .dovetail/runs/*/sent/*.json; dovetail sync",
+        f"Put back a backup; without one, move it away: mv {path} {path.with_name('damaged.db')}. Then run: dovetail "
+        "sync. It sends every run that is kept here and that the database does not have.",
     )
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from mlflow_dovetail import journal, names, store
-from mlflow_dovetail.errors import DovetailError, RunFolderBusy, RunFolderInvalid, StoreUnavailable
+from mlflow_dovetail.errors import DovetailError, RunFolderBusy, RunFolderInvalid, RunNotFound, StoreUnavailable
 from mlflow_dovetail.journal import Progress, Sender, is_complete, staging
+from mlflow_dovetail.records import Run
 from mlflow_dovetail.run.abandoned import close_abandoned
 from mlflow_dovetail.run.capture import ConsoleCapture
 from mlflow_dovetail.run.code_state import finish_code
@@ -21,6 +22,7 @@ from mlflow_dovetail.run.destination import Destination, explicit_store
 from mlflow_dovetail.run.spawning import is_recorded
 from mlflow_dovetail.run.table_watch import finish_tables
 from mlflow_dovetail.run_folder import Lease, RunFolder, read_json, root_for
+from mlflow_dovetail.store.creation import is_empty
 
 State = Literal["complete", "already complete", "live", "partial", "failed"]
 OnProgress = Callable[[str, int, int], None]
@@ -87,7 +89,8 @@ def sync_folder(
     """Send what a run folder has and its store has not. Doing so again changes nothing.
 
     A writer that is dead and has not said how it ended is given its ending. A folder may have been moved, from another
-    machine too, and may go to any number of stores.
+    machine too, and may go to any number of stores. A run that its store has no more, as after a backup was put back,
+    is sent anew.
 
     Args:
         folder: Of the run.
@@ -98,7 +101,8 @@ def sync_folder(
         RunFolderInvalid: It is no run folder.
         StoreUnavailable: `tracking_uri` is no address.
     """
-    return _Sync(RunFolder.open(Path(folder)), explicit_store(tracking_uri), set(), on_progress).run()
+    with _Stores() as stores:
+        return _Sync(RunFolder.open(Path(folder)), explicit_store(tracking_uri), stores, on_progress).run()
 
 
 def sync_folders(
@@ -109,22 +113,60 @@ def sync_folders(
     Raises:
         StoreUnavailable: `tracking_uri` is no address.
     """
-    given, down = explicit_store(tracking_uri), set[str]()
-    for path in folders:
+    given = explicit_store(tracking_uri)
+    with _Stores() as stores:
+        for path in folders:
+            try:
+                yield _Sync(RunFolder.open(path), given, stores, on_progress).run()
+            except RunFolderInvalid as error:
+                yield SyncResult(path, "failed", f"{error.what} {error.why}")
+
+
+class _Stores(ExitStack):
+    """The stores of one sync, each opened once for reading. One that does not answer is `down`: not asked again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down: dict[str, StoreUnavailable] = {}
+        self._readers: dict[str, store.RunStore] = {}
+
+    def find(self, to: Destination, run_id: str) -> Run | None:
+        """The run there; None where it is no more, or its database has yet to be made.
+
+        Raises:
+            StoreUnavailable: The store cannot be asked.
+        """
+        if to.uri in self.down:
+            raise self.down[to.uri]
+        database = store.database_path(to.uri)
+        if database and is_empty(database):
+            return None
         try:
-            yield _Sync(RunFolder.open(path), given, down, on_progress).run()
-        except RunFolderInvalid as error:
-            yield SyncResult(path, "failed", f"{error.what} {error.why}")
+            if to.uri not in self._readers:
+                self._readers[to.uri] = self.enter_context(_reader(to))
+            return self._readers[to.uri].get_run(run_id)
+        except RunNotFound:
+            return None
+        except StoreUnavailable as error:
+            self.down[to.uri] = error
+            raise
+
+
+def _reader(to: Destination) -> store.RunStore:
+    if not to.answers():
+        raise to.unavailable("does not answer.")
+    return store.open(to.uri)
 
 
 class _Sync:
-    """One run folder on its way; addresses that do not answer are added to `down` and not asked again."""
+    """One run folder on its way."""
 
-    def __init__(self, folder: RunFolder, given: str | None, down: set[str], on_progress: OnProgress | None) -> None:
+    def __init__(self, folder: RunFolder, given: str | None, stores: _Stores, on_progress: OnProgress | None) -> None:
         self._folder, self._about = folder, folder.describe()
         self._to = Destination(folder, given)
-        self._down = down
+        self._stores, self._down = stores, stores.down
         self._on_progress = on_progress or (lambda *_: None)
+        self._there: Run | None = None
         self._values = self._files = 0
 
     def run(self) -> SyncResult:
@@ -134,7 +176,7 @@ class _Sync:
             return self._result("live", error.why)
         except StoreUnavailable as error:
             if self._to.uri not in self._down and not self._to.answers():
-                self._down.add(self._to.uri)
+                self._down[self._to.uri] = error
             return self._result("partial" if self._progress().run_id else "failed", f"{error.why} {error.remedy}")
         except DovetailError as error:
             return self._result("failed", str(error))
@@ -149,13 +191,13 @@ class _Sync:
             return "live", f"{self._writer(living)} is still writing it; its recorder sends it, unless it is offline."
         finish_code(self._folder, is_over=not living)
         finish_tables(self._folder, is_over=not living)
-        if is_complete(self._folder, self._progress()):
+        if not (is_lost := self._is_lost()) and is_complete(self._folder, self._progress()):
             return "already complete", ""
         living = close_abandoned(self._folder, from_outside=True)  # time may have passed
         with _alone(self._folder):
             self._gather()
             damaged = set_damaged_aside(self._folder, self._progress())
-            why = self._send(is_live=bool(living))
+            why = self._send(is_live=bool(living), is_lost=is_lost)
         if why:
             return "partial", why
         if living:
@@ -181,11 +223,37 @@ class _Sync:
         staging.stage(self._folder)
         ConsoleCapture(self._folder).capture()
 
-    def _send(self, *, is_live: bool) -> str:
+    def _is_lost(self) -> bool:
+        """Whether the store has no more what it had: it was made anew, or put back from an earlier day."""
+        progress = self._progress()
+        if not progress.run_id:
+            return False
+        self._there = self._stores.find(self._to, progress.run_id)
+        if self._there is None:
+            return True
+        is_of_before = self._there.status == "RUNNING" and progress.status not in ("", "RUNNING")
+        attempts = ("", progress.told.get(names.TAG_ATTEMPT))
+        # A later attempt is another folder's, and so is a run that this one only adds to.
+        return is_of_before and not self._about.run_id and self._there.tags.get(names.TAG_ATTEMPT, "") in attempts
+
+    def _start_over(self, opened: store.RunStore) -> None:
+        """Forget what the store had; the journal has it all. Large copies that were given back are with a run alone."""
+        fresh, there = Progress(self._to.address), self._there
+        if there:
+            fresh.released = self._progress().released
+        elif self._about.run_id:  # who made the run has sent it anew already
+            there = next(iter(opened.search(names.TAG_TOKEN, self._about.token)), None)
+        if there:
+            fresh.begin(there, self._about)
+        fresh.save(self._folder)
+
+    def _send(self, *, is_live: bool, is_lost: bool) -> str:
         """Send until the store has everything, or does not take the rest; why it does not."""
         if self._to.uri in self._down:
-            raise self._to.unavailable("does not answer.")
+            raise self._down[self._to.uri]
         with self._to.open() as opened:
+            if is_lost:
+                self._start_over(opened)
             sender = Sender(self._folder, opened, on_progress=self._count)
             vain = 0
             while vain < _TRIES_IN_VAIN:
@@ -194,7 +262,7 @@ class _Sync:
                 if failure is None and (is_live or is_complete(self._folder, sender.progress)):
                     return ""
                 if failure and not self._to.answers():
-                    self._down.add(self._to.uri)
+                    self._down[self._to.uri] = self._to.unavailable("does not answer.")
                     break
                 vain = 0 if _extent(sender.progress) != before else vain + 1
                 time.sleep(_PAUSE_SECONDS)
