@@ -36,8 +36,8 @@ class PredictionTables(Callback):
     are, integers as a mask with a colour a class; scores of (n, classes, height, width) are such a mask.
     One score an example or a point, before the sigmoid, tells two classes; a label of floats is then class 1 above 0.5.
 
-    `epoch` and `step` are the Trainer's, and outside a fit those of the checkpoint that it has loaded. They are 0 where a
-    new Trainer was given a module with its weights, or a checkpoint of weights alone.
+    `epoch` and `step` are the Trainer's, and outside a fit those of the checkpoint that it has loaded. They are 0 where
+    a new Trainer was given a module with its weights, or a checkpoint of weights alone.
 
     It needs a `DovetailLogger`, and never stops a training.
 
