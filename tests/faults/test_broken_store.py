@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import mlflow_dovetail as dt
 from faults.conftest import Train
 from faults.test_damage import OBEYING
 from faults.training import child_environment, dovetail, kill, processes_with
 from faults.truth import assert_exact, read_recorded
+from mlflow_dovetail.errors import StoreUnavailable
 
 PIPELINE = """
 stages:
@@ -97,13 +99,25 @@ def test_a_database_that_breaks_while_a_run_goes_on_is_made_anew_from_its_folder
     done = training.dovetail("sync")
     assert done.returncode == 1 and "malformed" in done.stderr and "Traceback" not in done.stderr, done.stderr
     own_database.rename(own_database.with_name("damaged.db"))
-    for progress in training.run_folder.glob("sent/*.json"):
-        progress.unlink()
     training.sync()
     recorded = read_recorded(uri, training.token)
     assert_exact(training.truth, recorded)
     assert recorded.ending == ("FINISHED", None)
     assert training.truth.artifacts.items() <= recorded.artifacts.items()
+
+
+def test_an_experiment_that_is_known_by_its_id_stops_no_training(
+    own_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    no_database(own_database)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own_database}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "3")
+    with dt.start_run() as run:
+        run.log_metrics({"loss": 0.5}, step=1)
+    assert run.is_offline and "the run goes to 'Default'" in caplog.text and "not a database" in caplog.text
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        dt.start_run(experiment_id="3")
 
 
 def test_a_run_that_cannot_be_read_is_said_in_three_parts(own_database: Path):

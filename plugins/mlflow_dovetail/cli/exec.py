@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command.
 
     Raises:
-        DovetailError: The store's database cannot be used, or no folder can be written.
+        DovetailError: The experiment has been deleted, or no folder can be written.
     """
     if sys.platform == "win32":
         raise DovetailError("Cannot track a command.", "That needs a POSIX system.", "Call start_run in the program.")

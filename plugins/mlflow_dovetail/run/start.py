@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from mlflow_dovetail import names, redact, store
-from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.errors import DovetailError, StoreUnavailable
 from mlflow_dovetail.run.opening import KNOCK_SECONDS, open_known, open_new
 from mlflow_dovetail.run.settings import is_offline
 from mlflow_dovetail.run.tracked import Run
@@ -86,7 +86,7 @@ def start_run(
         experiment_name: `MLFLOW_EXPERIMENT_NAME` when left out, else "Default"; made on first use.
 
     Raises:
-        StoreUnavailable: A local database cannot be made or read.
+        StoreUnavailable: `experiment_id` is given, and the store cannot tell its name.
         StoreRefused: The experiment has been deleted.
         RunNotFound: There is no run `run_id`.
         RunFolderInvalid: No folder can be written.
@@ -153,9 +153,13 @@ def _experiment(uri: str, experiment_id: str | None) -> str:
     wanted = experiment_id or fluent._active_experiment_id or os.environ.get("MLFLOW_EXPERIMENT_ID")
     if wanted is None:
         return os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
-    if not experiment_id and (is_offline() or not store.is_reachable(uri, KNOCK_SECONDS)):
-        named = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
-        log.warning("Nobody tells the name of the experiment %s now; the run goes to %r.", wanted, named)
-        return named
-    with store.open(uri), asking(f"Cannot find the experiment {wanted}", uri):
-        return str(mlflow.MlflowClient(uri).get_experiment(str(wanted)).name)
+    if experiment_id or (not is_offline() and store.is_reachable(uri, KNOCK_SECONDS)):
+        try:
+            with store.open(uri), asking(f"Cannot find the experiment {wanted}", uri):
+                return str(mlflow.MlflowClient(uri).get_experiment(str(wanted)).name)
+        except StoreUnavailable:  # such as a damaged database: the training goes on without it
+            if experiment_id:
+                raise
+    named = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
+    log.warning("Nobody tells the name of the experiment %s now; the run goes to %r.", wanted, named)
+    return named
