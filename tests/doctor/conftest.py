@@ -7,19 +7,25 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from system_metrics.conftest import nvml_library, nvml_stub  # noqa: F401 - fixtures
 
-from mlflow_dovetail.doctor import Finding, examine
-from mlflow_dovetail.doctor.examining import CHECKS
+from mlflow_dovetail import store
+from mlflow_dovetail.doctor import Check, Finding, examine
+from mlflow_dovetail.doctor.examining import CHECKS, ORDER
+from mlflow_dovetail.doctor.records import Place
+from mlflow_dovetail.errors import DovetailError
 
 NOT_INHERITED = ("MLFLOW_", "DVC_", "DOVETAIL_", "GIT_", "CUDA_", "SLURM_", "DO_NOT_TRACK", "PYTEST_")
-MAKE_DATABASE = "import sys; from mlflow_dovetail import store; store.open(sys.argv[1], 'digits').close()"
+# These load code of others or a driver's library, and are asked in processes of their own as `dovetail doctor` does.
+APART = ("plugins", "gpu")
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Patient:
     root: Path
     home: Path
     variables: dict[str, str] = field(default_factory=dict)
+    is_apart: bool = False  # every check is a process
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,7 +62,11 @@ class Patient:
     def examine(self, *names: str, folder: Path | None = None, tracking_uri: str | None = None) -> list[Finding]:
         """What the checks of these names, or the parts of one ("plugins others"), find; all when none is named."""
         chosen = tuple(one for one in CHECKS if not names or {one.name, f"{one.name} {one.part}"} & {*names})
-        return examine(folder or self.root, tracking_uri, environment=self.environment, checks=chosen)
+        where, apart = folder or self.root, tuple(one for one in chosen if self.is_apart or one.name in APART)
+        found = examine(where, tracking_uri, environment=self.environment, checks=apart)
+        with in_shell(where, self.environment):
+            here = [one for check in chosen if check not in apart for one in ask(check, where, tracking_uri)]
+        return sorted([*found, *here], key=lambda one: ORDER.index(one.check))
 
     def only(self, name: str, level: str, **options: object) -> Finding:
         """The one finding of a check that has this level."""
@@ -69,6 +80,29 @@ class Patient:
         found = self.examine(name)
         assert found and {one.level for one in found} == {"ok"}, found
         assert not any(one.why or one.do for one in found), found
+
+
+@contextmanager
+def in_shell(folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Be a process that was started in a folder with these variables."""
+    before = Path.cwd()
+    added = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+    with patch.dict(os.environ, environment, clear=True), patch.object(sys, "path", [*added, *sys.path]):
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def ask(check: Check, folder: Path, tracking_uri: str | None) -> list[Finding]:
+    """What a check tells, in this process: as `doctor.child` has it, but that an error is one."""
+    place = Place(folder, store.project_root(), tracking_uri, check.part)
+    try:
+        told = list(import_module(f"mlflow_dovetail.doctor.{check.module}").check(place))
+    except DovetailError as error:
+        told = [Finding("problem", error.what, error.why, error.remedy)]
+    return [replace(one, check=check.name) for one in told if isinstance(one, Finding)]
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +121,7 @@ def well(tmp_path_factory: pytest.TempPathFactory) -> Patient:
     )
     (patient.root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts\n/.dovetail\n/.env\n")
     (patient.root / "train.py").write_text("print('training')\n")
-    patient.call(sys.executable, "-c", MAKE_DATABASE, f"sqlite:///{patient.database}")
+    store.open(f"sqlite:///{patient.database}", "digits").close()
     patient.database.with_name("mlflow.db.lock").unlink(missing_ok=True)
     patient.git("add", ".")
     patient.git("commit", "--quiet", "-m", "First")

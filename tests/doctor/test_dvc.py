@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -121,6 +120,13 @@ def test_a_folder_that_is_no_dvc_project(patient: Patient):
     assert "dvc init" in patient.only("dvc", "note").do
 
 
+EXAMINE = """
+from pathlib import Path
+from mlflow_dovetail.doctor import examine
+from mlflow_dovetail.doctor.examining import CHECKS
+chosen = tuple(one for one in CHECKS if one.name in ("dvc", "settings", "store"))
+print(*(one.what for one in examine(Path.cwd(), checks=chosen) if one.level == "problem"))
+"""
 # Without these, root obeys the permissions of files as everybody does.
 OBEYING = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
 
@@ -131,19 +137,18 @@ def test_what_cannot_be_written(patient: Patient):
     closed = [patient.root / ".dvc/cache", patient.root.parent / "remote", patient.root]
     for folder in closed:
         folder.chmod(0o555)
-    command = [*OBEYING, sys.executable, "-m", "mlflow_dovetail", "doctor", "--json"]
+    command = [*OBEYING, sys.executable, "-c", EXAMINE]
     done = subprocess.run(
         command, cwd=patient.root, env=patient.environment, capture_output=True, text=True, timeout=100
     )
     for folder in closed:
         folder.chmod(0o755)
-    told = " ".join(one["what"] for one in json.loads(done.stdout)["findings"] if one["level"] == "problem")
     for what in ("remote 'storage' cannot be written", "cache cannot be written", "Runs cannot", "mlflow.db cannot"):
-        assert what in told
-    assert done.returncode == 1
+        assert what in done.stdout, done.stdout + done.stderr
 
 
 def test_a_remote_on_a_web_server(patient: Patient, tmp_path: Path):
+    patient.is_apart = True  # what still waits for the network ends with its process
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -164,6 +169,7 @@ def test_a_network_that_refuses(patient: Patient):
 
 
 def test_a_network_that_never_answers(patient: Patient):
+    patient.is_apart = True  # what still waits for the network ends with its process
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
