@@ -101,10 +101,13 @@ def test_the_first_hours_commands_are_the_readmes():
 def test_the_pages_for_an_existing_project_do_what_they_say(tmp_path: Path, shell, own_programs):
     page = ROOT / "docs" / "existing-project.md"
     text = page.read_text(encoding="utf-8")
-    lightning, pytorch = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    pipeline, _ = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    lightning, pytorch, hydra = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    pipeline, config = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "train_lightning.py").write_text(lightning)
     (tmp_path / "train_pytorch.py").write_text(pytorch)
+    (tmp_path / "train_hydra.py").write_text(hydra)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text(config)
     (tmp_path / "train_unchanged.py").write_text("import mlflow\nmlflow.log_metric('loss', 0.5)\n")
     (tmp_path / "dvc.yaml").write_text(pipeline)
     (tmp_path / ".gitignore").write_text("mlflow.db*\nmlartifacts/\nmlruns/\n")
@@ -117,5 +120,6 @@ def test_the_pages_for_an_existing_project_do_what_they_say(tmp_path: Path, shel
     assert "train/loss" in printed.partition("$ dovetail show pytorch")[2]
     found = printed.partition("$ dovetail runs HEAD")[2]
     assert re.search(r"pytorch +FINISHED +exact +train", found), found
+    assert re.search(r"best params +lr=0\.3", printed.partition("$ dovetail show sweep")[2])
     with store.open(f"sqlite:///{tmp_path / 'mlflow.db'}") as opened:
         assert opened.metric_history(opened.find_run("unchanged").run_id, "loss")[0].value == 0.5
