@@ -13,7 +13,7 @@ from scaffold.errors import ScaffoldError
 from scaffold.git import start_repository
 from scaffold.license import write_license
 from scaffold.source import write_requirement
-from scaffold.unfinished import end, give_up, take_over
+from scaffold.unfinished import end, fail, give_up, take_over
 
 
 def next_steps(answers: Answers, project: Path) -> str:
@@ -48,11 +48,11 @@ def main(answers: Answers, project: Path) -> int:
         start_repository(project)
     except ScaffoldError as error:
         sys.stderr.write(f"{error}\n")
-        give_up(repo, cookiecutter)
+        fail(repo, cookiecutter)
         return 1
     except OSError as error:
         sys.stderr.write(f"{unwritten(error, project)}\n")
-        give_up(repo, cookiecutter)
+        fail(repo, cookiecutter)
         return 1
     except KeyboardInterrupt:  # cookiecutter has it too, and says so
         give_up(repo, cookiecutter)

@@ -43,8 +43,16 @@ def take_over(repo: Path) -> int | None:
     return cookiecutter
 
 
+def fail(repo: Path, cookiecutter: int | None) -> None:
+    """Cookiecutter hears of the failure, and removes the project unless it was asked to keep it."""
+    if cookiecutter and lives(cookiecutter):
+        end(repo)
+    else:
+        give_up(repo, cookiecutter)
+
+
 def give_up(repo: Path, cookiecutter: int | None) -> None:
-    """Cookiecutter removes the project, for it hears of the failure; where it is gone, the one who watches does."""
+    """Cookiecutter is interrupted too and leaves everything: the one who watches removes the project."""
     if cookiecutter:
         name_maker(repo, cookiecutter)
     else:
@@ -98,6 +106,9 @@ def watch(project: Path, repo: Path) -> None:
         if not lives(maker) and maker_of(repo) == maker:
             remove(project)
             break
+        time.sleep(0.05)
+    # Cookiecutter removes its copy only where all went well.
+    while repo.exists() and cookiecutter and lives(cookiecutter) and time.monotonic() < deadline:
         time.sleep(0.05)
     if cookiecutter and not lives(cookiecutter):
         remove_temporary_copy(repo)

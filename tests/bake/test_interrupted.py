@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,18 @@ def test_a_directory_of_ones_own_survives_an_interruption(tmp_path, start):
     process.wait(20)
     time.sleep(1)
     assert (project / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_project_is_kept_where_that_was_asked_for(tmp_path, start, bake_environment, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    broken = tmp_path / "bin" / "git"
+    broken.write_text(f'#!/bin/sh\ncase "$*" in *commit*) exit 1;; esac\nexec {shutil.which("git")} "$@"\n')
+    broken.chmod(0o755)
+    monkeypatch.setitem(bake_environment, "PATH", f"{broken.parent}{os.pathsep}{os.environ['PATH']}")
+    assert start(tmp_path, "--keep-project-on-failure").wait(60) == 1
+    temporary = tmp_path / "temporary"
+    wait_until(lambda: not any(temporary.glob("cookiecutter*")))
+    assert (tmp_path / "digits-classifier" / ".cruft.json").exists()
 
 
 def test_what_a_power_cut_leaves_is_said(tmp_path, start):
