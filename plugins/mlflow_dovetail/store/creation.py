@@ -88,7 +88,14 @@ def make_schema(uri: str, database: Path) -> None:
         )
     root = artifact_location(database, "x").rpartition("/")[0]
     try:
-        SqlAlchemyStore(uri, root).engine.dispose()  # type: ignore[no-untyped-call]
+        if not is_empty(database):
+            SqlAlchemyStore(uri, root).engine.dispose()  # type: ignore[no-untyped-call]
+            return
+        # Made beside it and moved there whole: what a full disk or a kill leaves half-made is taken by no MLflow.
+        new = database.with_name(f"{database.name}.new")
+        new.unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{new}", root).engine.dispose()  # type: ignore[no-untyped-call]
+        new.replace(database)
     except CommandError as error:
         raise _not_ours(database, f"Its tables are of an MLflow that is not known here: {error}.") from error
 
