@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from {{ cookiecutter.package_name }}.config import ConfigError
 
 ENVIRONMENT = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "WORLD_SIZE")
 ALONE_SECONDS = 60  # rank 0 learns of a rank that is gone by itself; if it hangs for so long instead, it is ended
+END_SECONDS = 10  # from the signal that a program can answer to the one that it cannot
+Rank = tuple[SpawnProcess, Connection]
+_to_rank_0: Connection | None = None  # in the other ranks: where they say that they are ready, or have failed
 
 
 class RankError(RuntimeError):
@@ -65,15 +69,20 @@ def count(trainer: DictConfig) -> int:
 def started(processes: int, function: Callable[..., Any], *arguments: Any) -> Iterator[list[LightningEnvironment]]:
     """While the block trains as rank 0, the other ranks call `function(*arguments)`; none outlives the block.
 
+    `function` enters such a block too, and does nothing there. All begin their blocks together. What only rank 0 does
+    comes after the block: in it the ranks wait for each other, and a rank that has failed ends the others.
+
     Yields:
         Plugins for the Trainer: a SLURM job of one task is no reason to look for the others elsewhere.
 
     Raises:
-        RankError: One of them failed, and so did the block: the ranks wait for each other.
+        RankError: One of them failed before its block, or in it, and so did this one.
     """
     elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     plugins = [] if processes == 1 or elsewhere else [LightningEnvironment()]
     if not plugins or "LOCAL_RANK" in os.environ:
+        if _to_rank_0:
+            _to_rank_0.send("")
         yield plugins
         return
     before = {name: os.environ.pop(name, None) for name in ENVIRONMENT}
@@ -85,9 +94,14 @@ def started(processes: int, function: Callable[..., Any], *arguments: Any) -> It
     over = threading.Event()
     threading.Thread(target=_end_with, args=(ranks, over), daemon=True).start()
     try:
+        for rank in ranks:  # rank 0 would wait half an hour for one that fails before there is a group
+            if failure := _said(*rank):
+                raise RankError(failure)
         yield plugins
         for process, _ in ranks:
             process.join(ALONE_SECONDS)
+    except RankError:
+        raise
     except Exception as error:
         if failure := _failure(ranks):
             raise RankError(failure) from error
@@ -105,9 +119,7 @@ def started(processes: int, function: Callable[..., Any], *arguments: Any) -> It
             os.environ.update({name: value} if value is not None else {})
 
 
-def _start(
-    rank: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[SpawnProcess, Connection]:
+def _start(rank: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Rank:
     os.environ["LOCAL_RANK"] = str(rank)  # Lightning reads it as it is imported
     context = multiprocessing.get_context("spawn")
     tells, told = context.Pipe(duplex=False)
@@ -119,6 +131,8 @@ def _start(
 
 def _run(told: Connection, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """One of the other ranks, from its beginning to its end."""
+    global _to_rank_0
+    _to_rank_0 = told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is rank 0's to answer, and it ends this
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -137,25 +151,35 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _failure(ranks: list[tuple[SpawnProcess, Connection]]) -> str | None:
+def _said(process: SpawnProcess, tells: Connection) -> str:
+    """Why a rank has failed, when it says its next word; empty where it is ready, or has ended well."""
+    try:
+        word = tells.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"{process.name} {ended}" if code else ""
+    return word and f"{process.name} failed: {word}"
+
+
+def _failure(ranks: list[Rank]) -> str | None:
     """What the first rank that failed said; None where rank 0 itself was the first."""
     wait([process.sentinel for process, _ in ranks], timeout=2)  # a group breaks a moment before a process has ended
-    for process, tells in ranks:
-        if tells.poll() and process.exitcode != 0:
-            try:
-                return f"{process.name} failed: {tells.recv()}"
-            except EOFError:
-                return f"{process.name} was ended by signal {-(process.exitcode or 0)}"
-    return None
+    return next((failure for rank in ranks if rank[1].poll() and (failure := _said(*rank))), None)
 
 
-def _end_with(ranks: list[tuple[SpawnProcess, Connection]], over: threading.Event) -> None:
-    """A collective operation on a GPU may wait for ever for a rank that is gone, where no exception reaches it."""
-    while not over.wait(1):
-        if any(process.exitcode for process, _ in ranks):
-            if not over.wait(ALONE_SECONDS):
-                os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+def _end_with(ranks: list[Rank], over: threading.Event) -> None:
+    """A collective operation may wait for ever for a rank that is gone, where no exception reaches it: end rank 0."""
+    while not any(process.exitcode for process, _ in ranks):
+        if over.wait(1):
             return
+    if over.wait(ALONE_SECONDS):
+        return
+    print(f"RankError: {_failure(ranks)}. Rank 0 still waits for it, and is ended.", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    if not over.wait(END_SECONDS):
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _free_port() -> str:

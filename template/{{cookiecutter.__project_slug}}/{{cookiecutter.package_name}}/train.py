@@ -64,21 +64,22 @@ def train(cfg: DictConfig, output_dir: Path) -> float:
         run_id=cfg.logger.run_id,
         notes=cfg.notes,
     )
-    with logger, ranks.started(processes, train, cfg, output_dir) as plugins:
-        logger.log_config(cfg)
-        logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
+    with logger:
+        with ranks.started(processes, train, cfg, output_dir) as plugins:
+            logger.log_config(cfg)
+            logger.log_dataset(cfg.data.raw, name=Path(cfg.data.raw).stem, context="training", digest=data.raw_md5)
 
-        kept = {"dirpath": output_dir / "checkpoints", "enable_version_counter": False}
-        best = ModelCheckpoint(filename="best", monitor=cfg.callbacks.monitor, mode=cfg.callbacks.mode, **kept)
-        last = ModelCheckpoint(filename="last", **kept)  # `save_last` would keep the epoch of the last improvement
-        trainer = pl.Trainer(
-            **values["trainer"],
-            logger=logger,
-            plugins=plugins,
-            callbacks=[best, last, *callbacks(cfg.callbacks)],
-            default_root_dir=output_dir,
-        )
-        trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
+            kept = {"dirpath": output_dir / "checkpoints", "enable_version_counter": False}
+            best = ModelCheckpoint(filename="best", monitor=cfg.callbacks.monitor, mode=cfg.callbacks.mode, **kept)
+            last = ModelCheckpoint(filename="last", **kept)  # `save_last` would keep the epoch of the last improvement
+            trainer = pl.Trainer(
+                **values["trainer"],
+                logger=logger,
+                plugins=plugins,
+                callbacks=[best, last, *callbacks(cfg.callbacks)],
+                default_root_dir=output_dir,
+            )
+            trainer.fit(model, datamodule=data, ckpt_path=cfg.ckpt_path)
 
         score = float(best.best_model_score)
         if trainer.is_global_zero:
