@@ -12,6 +12,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from hydra._internal.execution_policy import execution_whitelist
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 
 from mlflow_dovetail import names, store
 
@@ -161,6 +165,30 @@ def studied(tmp_path: Path, uri: str) -> Program:
 def studied_without_database(tmp_path: Path) -> Program:
     """The same; nobody has made its database."""
     return Program(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", STUDY_PROGRAM, STUDY)
+
+
+@pytest.fixture
+def multirun(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """A study in this process: `multirun(task, *overrides)`; how it exits, None where it comes to its end."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "config.yaml").write_text(STUDY % uri)
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith(("MLFLOW_TRACKING", "DOVETAIL_", "HYDRA_"))]:
+        monkeypatch.delenv(variable)
+
+    def run(task, *overrides):
+        GlobalHydra.instance().clear()
+        hydra = Hydra.create_main_hydra2("jobs", create_config_search_path(str(tmp_path)))
+        try:
+            with execution_whitelist(["mlflow_dovetail.*", "optuna.samplers.*"], reset=True):
+                hydra.multirun("config", task, list(overrides), with_log_configuration=False)
+        except SystemExit as error:
+            return error.code
+        finally:
+            GlobalHydra.instance().clear()
+        return None
+
+    return run
 
 
 @pytest.fixture

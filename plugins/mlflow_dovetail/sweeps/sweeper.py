@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,7 @@ from mlflow_dovetail import redact, store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.sweeps import study as studies
 from mlflow_dovetail.sweeps.callback import SweepCallback
+from mlflow_dovetail.sweeps.exits import JobExit, without_exit
 from mlflow_dovetail.sweeps.jobs import Jobs
 from mlflow_dovetail.sweeps.parent import Parent
 
@@ -54,6 +56,13 @@ class StudySweeper(OptunaSweeperImpl):
     def __init__(self, sampler: DictConfig, **settings: Any) -> None:
         super().__init__(None, **settings)
         self._sampler_settings = sampler
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """As Hydra does; a job that calls `sys.exit` fails alone."""
+        # Joblib's multiprocessing wants the very function that the program's module has.
+        if config.hydra.launcher.get("backend") != "multiprocessing":
+            task_function = without_exit(task_function)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the study."""
@@ -110,6 +119,8 @@ class StudySweeper(OptunaSweeperImpl):
             settle()
             raise
         self._report(study, total)
+        if errors and isinstance(errors[0], JobExit):
+            sys.exit(errors[0].code or 1)
         if errors:
             raise errors[0]
 

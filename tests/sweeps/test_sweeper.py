@@ -1,0 +1,51 @@
+"""What a study does with its jobs and with what it is told, in this process: no job is recorded."""
+
+from __future__ import annotations
+
+import sys
+
+GRID = "hydra/sweeper/sampler=grid"
+
+
+class Task:
+    """Returns `x`, and remembers which it was given; what it does in its place can be said."""
+
+    def __init__(self, do=None):
+        self.xs = []
+        self._do = do
+
+    def __call__(self, config):
+        self.xs.append(config.x)
+        if self._do:
+            self._do(config.x)
+        return config.x
+
+
+def exits_at(x, code):
+    return lambda given: sys.exit(code) if given == x else None
+
+
+def test_a_job_that_exits_fails_alone_and_a_search_goes_on_past_it(multirun, family):
+    task = Task(exits_at(0, "The data is not there."))
+    assert multirun(task, GRID, "hydra.sweeper.params={x:'0,1,2'}") == "The data is not there."
+    assert task.xs == [0, 1, 2]
+    parent, _ = family()
+    assert parent.status == "FAILED"
+
+    again = Task()
+    assert multirun(again, GRID, "hydra.sweeper.params={x:'0,1,2'}") is None
+    assert again.xs == [0], "what failed is tried again by a grid"
+
+    first = []
+
+    def exits_once(x):
+        first.append(x)
+        if len(first) == 1:
+            sys.exit(2)
+
+    search = Task(exits_once)
+    assert multirun(search, "hydra.sweeper.n_trials=2") == 2
+    assert len(search.xs) == 2
+    more = Task()
+    assert multirun(more, "hydra.sweeper.n_trials=2") is None
+    assert len(more.xs) == 1 and more.xs[0] not in search.xs
