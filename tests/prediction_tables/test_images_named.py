@@ -42,6 +42,13 @@ def test_another_order_split_or_picture_has_its_own_names(named):
     assert len(LOOKS) == 10
 
 
+def test_images_that_differ_in_a_pixel_have_their_own_names(named):
+    images = torch.zeros(2, 512, 512)
+    images[1, 101, 205] = 1
+    for batch in (images, images.flip(0)):
+        assert named.names("val", batch) == by_content(batch)
+
+
 def test_what_is_remembered_is_bounded(named, monkeypatch):
     monkeypatch.setattr(images_named, "MOST_EXAMPLES", 10)
     named = NamedBatches(by_content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,18 @@ KEPT = [
     (RandomShare(0), "a random 0 of the examples, seed 0", []),
     (RandomShare(1), "a random 1 of the examples, seed 0", list(range(50))),
 ]
+
+
+@pytest.mark.parametrize("policy", [First(2), PerClass(2), Worst(2)], ids=lambda one: one.words)
+def test_what_a_keeper_remembers_is_of_two_epochs(policy):
+    keeper = policies.Keeper(policy)
+    for epoch in range(50):
+        kept = keeper.keep(
+            {"epoch": pa.array([epoch] * 4), "label": pa.array([0, 0, 0, 1]), "loss": pa.array([1.0] * 4)}, 4
+        )
+        assert kept.any()
+        keeper.commit()
+    assert sum(map(len, keeper._committed)) <= 2 * 2
 
 
 @pytest.mark.parametrize(("policy", "words", "ids"), KEPT, ids=[one[1] for one in KEPT])

@@ -19,6 +19,7 @@ from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import streams_appending
 from mlflow_dovetail.prediction_tables.columns import Class, Text
 from mlflow_dovetail.prediction_tables.compaction import compact
+from mlflow_dovetail.prediction_tables.policies import First, PerClass, Worst
 from mlflow_dovetail.prediction_tables.reading import read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
 from mlflow_dovetail.prediction_tables.streams import folder_name
@@ -387,3 +388,16 @@ def test_any_name_is_a_folder_of_its_own_below_the_tables(tmp_path):
 
 def test_a_plain_name_is_its_own_folder():
     assert [folder_name(name) for name in ("val", "test-2", "my_table.1")] == ["val", "test-2", "my_table.1"]
+
+
+@pytest.mark.parametrize("policy", [First(3), PerClass(3), Worst(3)], ids=lambda one: one.words)
+def test_a_batch_that_was_lost_takes_no_room_of_those_after_it(table, policy):
+    writer = table.writer(policy=policy, most_images=3)
+    batch = {"id": ["a", "b", "c"], "label": [0] * 3, "loss": [1.0, 2.0, 3.0], "epoch": 0}
+    images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
+    with _no_file_above(0):
+        writer.append({**batch, "image": images})
+    writer.append({**batch, "image": images + np.uint8(1)})
+    writer.close()
+    manifest = table.compact()
+    assert manifest.rows == 3 and len(table.media(table.column("image"))) == 3

@@ -13,14 +13,14 @@ MOST_EXAMPLES = 200_000
 
 
 class _Named(NamedTuple):
-    prints: list[int | None]
+    prints: list[Hashable]
     names: list[str]
 
 
 class NamedBatches:
     """Remembers the names of batches of images that come again, as those of a validation do in every epoch.
 
-    A batch is known by its place and by a grid of each image's pixels: see `Images.prints`.
+    A batch is known by its place and by every image's print: see `Images.prints`.
 
     Args:
         name: Of each image of a batch by its content.

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mlflow_dovetail.prediction_tables.images import Images, pixels
+from mlflow_dovetail.prediction_tables.images import UNREADABLE, Images, pixels
 from mlflow_dovetail.prediction_tables.streams import LONGEST_RECORD, MEDIA
 from mlflow_dovetail.prediction_tables.streams_appending import Appender
 from mlflow_dovetail.prediction_tables.values import Given
 
 MOST_BYTES = 2 << 30
+MOST_COUNTED = 200_000
 _FORM = struct.Struct("<16sBBxxII")  # digest, bytes a level, channels, height, width
 _WRITE_AT_BYTES = 64 << 20
 
 NO_PIXELS = "images without pixels"
 TOO_MANY = "images beyond the table's limit"
+NOT_READ = "images that cannot be read"
 TOO_LARGE = "images of more than 64 MiB"
 
 
@@ -35,9 +37,8 @@ class RawImage(NamedTuple):
 class MediaLog:
     """Appends images that this process has not kept before.
 
-    An example that comes again, in a later epoch, is known by its id and a grid of its pixels, and costs no more than
-    that: its picture is looked at again where the grid has changed, so only a smaller change than a thirty-second part
-    of both sides goes unseen.
+    A picture that comes again, in a later epoch, is known by a print of all its pixels, for a quarter of what naming
+    it takes: see `Images.prints`.
 
     Args:
         folder: Of the table.
@@ -47,7 +48,8 @@ class MediaLog:
         attempt: Which one at the run's training this is.
 
     Attributes:
-        left_out: How many images were left out since it was last emptied, by cause.
+        left_out: How many images were left out since it was last emptied, by cause; one that comes again is counted
+            once, of the first `MOST_COUNTED` at least.
     """
 
     def __init__(self, folder: Path, writer: str, most_images: int, most_bytes: int, attempt: int = 1) -> None:
@@ -56,52 +58,32 @@ class MediaLog:
         self._room_bytes = most_bytes
         self._seen: set[bytes] = set()
         self._most_known = most_images
-        self._known: dict[tuple[str | None, int | None], str] = {}  # id and print -> digest
+        self._known: dict[Hashable, str] = {}  # print -> digest
+        self._counted: set[Hashable] = set()  # prints of images that were left out
         self._waiting: list[tuple[bytes, np.ndarray]] = []
         self._waiting_bytes = 0
         self.left_out: Counter[str] = Counter()
 
-    def keep_rows(self, images: Images, rows: Sequence[int], ids: Sequence[str | None] | None) -> list[str | None]:
+    def keep_rows(self, images: Images, rows: Sequence[int]) -> list[str | None]:
         """The digests of the images of some rows; None where there is no image or no room for it.
 
         Args:
             images: Of the whole batch.
             rows: Which of them.
-            ids: Of the examples in these rows; None where they have none.
         """
-        if ids is None:
-            return [self.keep(image) for image in images.take(rows)]
         prints = images.prints(rows)
-        examples = list(zip(ids, prints, strict=True))
-        found = [self._known.get(example) for example in examples]
-        new = [place for place, digest in enumerate(found) if digest is None and prints[place] is not None]
-        fresh = images.take([rows[place] for place in new]) if self._room_images else [None] * len(new)
-        for place, image in zip(new, fresh, strict=True):
-            if not self._room_images:  # no look at what would only be left out
-                self.left_out[TOO_MANY] += 1
-                continue
-            found[place] = self.keep(image)
-            if (digest := found[place]) and ids[place] is not None and len(self._known) < self._most_known:
-                self._known[examples[place]] = digest
+        found = [self._known.get(one) for one in prints]
+        new = [place for place, one in enumerate(prints) if one is not None and found[place] is None]
+        readable = [place for place in new if prints[place] != UNREADABLE]
+        self.left_out[NOT_READ] += len(new) - len(readable)
+        fresh = images.take([rows[place] for place in readable]) if self._room_images else [None] * len(readable)
+        for place, image in zip(readable, fresh, strict=True):
+            found[place] = self._known.get(prints[place])
+            if not found[place] and not self._room_images:  # no look at what would only be left out
+                self._leave_out(prints[place], TOO_MANY)
+            elif not found[place]:
+                found[place] = self._keep(image, prints[place])
         return found
-
-    def keep(self, image: Given) -> str | None:
-        """The digest of an image that is kept, in hex; None where there is no image or no room for it."""
-        levels = pixels(image)
-        if levels is None:
-            if image is not None:
-                self.left_out[NO_PIXELS] += 1
-            return None
-        form = (levels.itemsize, levels.shape[2] if levels.ndim == 3 else 1, *levels.shape[:2])
-        digest = blake2b(repr(form).encode(), digest_size=16)
-        digest.update(levels.data)
-        key = digest.digest()
-        if key not in self._seen:
-            if cause := self._why_not(levels.nbytes):
-                self.left_out[cause] += 1
-                return None
-            self._add(key, _FORM.pack(key, *form), levels)
-        return key.hex()
 
     def write(self) -> None:
         """Hand what waits to the operating system.
@@ -109,17 +91,50 @@ class MediaLog:
         Raises:
             OSError: It could not be written; it is forgotten, and kept when it is seen again.
         """
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         try:
-            self._file.append([(MEDIA, (head, levels.reshape(-1).view(np.uint8).data)) for head, levels in waiting])
+            waiting = [(MEDIA, (head, levels.reshape(-1).view(np.uint8).data)) for head, levels in self._waiting]
+            self._file.append(waiting)
         except OSError:
-            self._seen.difference_update(head[:16] for head, _ in waiting)
-            self._known.clear()
+            self.forget()
             raise
+        self._waiting, self._waiting_bytes = [], 0
+
+    def forget(self) -> None:
+        """Take back what waits: its rows are not kept, and its pixels are the caller's, who may change them."""
+        self._seen.difference_update(head[:16] for head, _ in self._waiting)
+        self._known.clear()
+        self._room_images += len(self._waiting)
+        self._room_bytes += self._waiting_bytes
+        self._waiting, self._waiting_bytes = [], 0
 
     def close(self) -> None:
         """Close the file; what is kept later goes to another."""
         self._file.close()
+
+    def _keep(self, image: Given, print_: Hashable) -> str | None:
+        """The digest of an image that is kept, in hex; None where there is no room for it."""
+        levels = pixels(image)
+        if levels is None:
+            self.left_out[NO_PIXELS] += 1
+            return None
+        form = (levels.itemsize, levels.shape[2] if levels.ndim == 3 else 1, *levels.shape[:2])
+        digest = blake2b(repr(form).encode(), digest_size=16)
+        digest.update(levels.data)
+        key = digest.digest()
+        if key not in self._seen:
+            if cause := self._why_not(levels.nbytes):
+                self._leave_out(print_, cause)
+                return None
+            self._add(key, _FORM.pack(key, *form), levels)
+        if len(self._known) < self._most_known:
+            self._known[print_] = key.hex()
+        return key.hex()
+
+    def _leave_out(self, print_: Hashable, cause: str) -> None:
+        if print_ not in self._counted:
+            self.left_out[cause] += 1
+            if len(self._counted) < MOST_COUNTED:
+                self._counted.add(print_)
 
     def _why_not(self, size_bytes: int) -> str:
         if size_bytes > LONGEST_RECORD - _FORM.size:

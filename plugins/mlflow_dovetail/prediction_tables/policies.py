@@ -118,6 +118,9 @@ def is_settled_late(policy: Policy) -> bool:
 class Keeper:
     """Decides batch by batch what is kept, or kept for now: at a cost that does not grow with the table.
 
+    What `keep` has decided counts when `commit` says that these rows have been written. Of epochs before the last two
+    nothing is remembered: more rows of them would be kept for now.
+
     Args:
         policy: Of the table.
     """
@@ -126,6 +129,7 @@ class Keeper:
         self._policy = policy
         self._kept: dict[Group, int] = {}
         self._best: dict[Group, np.ndarray] = {}
+        self._committed = (self._kept, self._best)
 
     def keep(self, columns: Arrays, rows: int) -> np.ndarray | None:
         """Which rows stay; None for all."""
@@ -134,17 +138,25 @@ class Keeper:
             return None
         if isinstance(policy, RandomShare):
             return hashes(columns[schema.ID], policy.seed) < policy.share
+        self._kept, self._best = dict(self._committed[0]), dict(self._committed[1])
         kept = np.zeros(rows, bool)
         if isinstance(policy, (First, PerClass)):
             for group, members in _groups(columns, rows, needs(policy)):
                 chosen = members[: policy.n - self._kept.get(group, 0)]
                 self._kept[group] = self._kept.get(group, 0) + len(chosen)
                 kept[chosen] = True
+            if schema.EPOCH in columns:
+                last = list(dict.fromkeys(group[0] for group in self._kept))[-2:]
+                self._kept = {group: number for group, number in self._kept.items() if group[0] in last}
             return kept
         values = _ranks(policy, columns)
         for group, members in _groups(columns, rows, None):
             kept[members[self._may_be_best(group, values[members], policy.n)]] = True
         return kept
+
+    def commit(self) -> None:
+        """The rows of the last call have been written."""
+        self._committed = (self._kept, self._best)
 
     def _may_be_best(self, group: Group, values: np.ndarray, n: int) -> np.ndarray:
         """Which of these are above what `n` rows of the group have: no other can be among its best in the end."""

@@ -46,14 +46,12 @@ class OnDevice:
 
     def take(self, rows: Sequence[int]) -> np.ndarray:
         """Some rows, as an array on the CPU."""
-        found: np.ndarray = _on_cpu(self._tensor if len(rows) == len(self) else self._tensor[list(rows)])
+        found: np.ndarray = _on_cpu(self.rows(rows))
         return found
 
-    def sample(self, steps: Sequence[int]) -> np.ndarray:
-        """Of every row, each so-manieth element along its axes, on the CPU."""
-        places = (slice(None), *(slice(None, None, step) for step in steps))
-        found: np.ndarray = _on_cpu(self._tensor[places])
-        return found
+    def rows(self, rows: Sequence[int]) -> Given:
+        """Some rows, where they are."""
+        return self._tensor if len(rows) == len(self) else self._tensor[list(rows)]
 
 
 Values: TypeAlias = pa.Array | np.ndarray | list[Any] | Same | OnDevice

@@ -222,26 +222,35 @@ class TableWriter:
         self._columns, self._schema = columns, schema_of(columns)
 
     def _append_kept(self, stored: Sequence[StoredColumn], arrays: dict[str, Any], rows: int) -> None:
-        images = {one.name for one in stored if one.column.kind == "image"}
+        images = [one.name for one in stored if one.column.kind == "image"]
         plain = {name: array for name, array in arrays.items() if name not in images}
         kept = self._keeper.keep(plain, rows)
         members = np.arange(rows) if kept is None else np.flatnonzero(kept)
         left_out = {POLICY: rows - len(members)} if len(members) < rows else {}
         if kept is not None:
             plain = {name: array.filter(pa.array(kept)) for name, array in plain.items()}
-        ids = plain[schema.ID].to_pylist() if images and schema.ID in plain else None
-        digests = {name: self._digests(arrays[name], members, ids) for name in images}
-        self._media.write()
-        left_out |= self._media.left_out | self._lost
+        digests = self._digests({name: arrays[name] for name in images}, members)
+        left_out |= +self._media.left_out | self._lost
         found = [plain[one.name] if one.name in plain else digests[one.name] for one in stored]
         self._write(pa.RecordBatch.from_arrays(found, schema=self._schema), left_out)
+        self._keeper.commit()
         self._media.left_out.clear()
         self._lost.clear()
 
-    def _digests(self, images: Images, members: np.ndarray, ids: list[str | None] | None) -> pa.Array:
-        if images.is_same and len(members):
-            return pa.array(self._media.keep_rows(images, [0], None) * len(members), pa.string())
-        return pa.array(self._media.keep_rows(images, members.tolist(), ids), pa.string())
+    def _digests(self, images: Mapping[str, Images], members: np.ndarray) -> dict[str, pa.Array]:
+        rows = members.tolist()
+        try:
+            found = {
+                name: self._media.keep_rows(one, [0]) * len(rows)
+                if one.is_same and rows
+                else self._media.keep_rows(one, rows)
+                for name, one in images.items()
+            }
+            self._media.write()
+        except BaseException:
+            self._media.forget()
+            raise
+        return {name: pa.array(digests, pa.string()) for name, digests in found.items()}
 
     def _write(self, batch: pa.RecordBatch, left_out: Mapping[str, int]) -> None:
         records: list[tuple[bytes, Sequence[memoryview | bytes]]] = []
