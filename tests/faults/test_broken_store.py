@@ -17,6 +17,7 @@ from faults.test_damage import OBEYING
 from faults.training import child_environment, dovetail, kill, processes_with
 from faults.truth import assert_exact, read_recorded
 from mlflow_dovetail.errors import StoreUnavailable
+from mlflow_dovetail.run.sync import sync_folder
 
 PIPELINE = """
 stages:
@@ -25,6 +26,12 @@ stages:
     deps: [data.csv, train.py]
     outs: [model.txt]
     metrics: [mlflow_run.json: {cache: false}]
+"""
+REMOTE = """
+[core]
+    remote = storage
+['remote "storage"']
+    url = ../drive/storage
 """
 TRAIN = """
 from pathlib import Path
@@ -79,7 +86,7 @@ def test_a_training_goes_on_without_its_database_and_is_sent_when_there_is_one(
     done = training.dovetail("sync", before=OBEYING)
     assert done.returncode == 1 and told in done.stderr and "Traceback" not in done.stderr, done.stderr
     give_back(own_database, sound)
-    training.sync()
+    assert sync_folder(training.run_folder).state == "complete"
     recorded = read_recorded(f"sqlite:///{own_database}", training.token)
     assert_exact(training.truth, recorded)
     assert recorded.ending == ("FINISHED", None)
@@ -99,7 +106,7 @@ def test_a_database_that_breaks_while_a_run_goes_on_is_made_anew_from_its_folder
     done = training.dovetail("sync")
     assert done.returncode == 1 and "malformed" in done.stderr and "Traceback" not in done.stderr, done.stderr
     own_database.rename(own_database.with_name("damaged.db"))
-    training.sync()
+    assert sync_folder(training.run_folder).state == "complete"
     recorded = read_recorded(uri, training.token)
     assert_exact(training.truth, recorded)
     assert recorded.ending == ("FINISHED", None)
@@ -115,6 +122,8 @@ def test_an_experiment_that_is_known_by_its_id_stops_no_training(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "3")
     with dt.start_run() as run:
         run.log_metrics({"loss": 0.5}, step=1)
+    for pid in processes_with("mlflow_dovetail.run.recorder", str(run.folder)):
+        kill(pid)
     assert run.is_offline and "the run goes to 'Default'" in caplog.text and "not a database" in caplog.text
     with pytest.raises(StoreUnavailable, match="not a database"):
         dt.start_run(experiment_id="3")
@@ -138,9 +147,9 @@ def test_dvc_repro_with_a_damaged_database_and_a_remote_that_is_gone(tmp_path: P
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
 
     call("git", "init", "--quiet")
-    assert call("dvc", "init", "--quiet").returncode == 0
+    (tmp_path / ".dvc").mkdir()
     (tmp_path / "drive").touch()  # a folder that is only gone is made anew by `dvc push`
-    assert call("dvc", "remote", "add", "--default", "storage", f"{tmp_path}/drive/storage").returncode == 0
+    (tmp_path / ".dvc/config").write_text(REMOTE)
     (tmp_path / "data.csv").write_text("a\n")
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
@@ -155,8 +164,6 @@ def test_dvc_repro_with_a_damaged_database_and_a_remote_that_is_gone(tmp_path: P
     for pid in processes_with("mlflow_dovetail.run.recorder", str(folder)):
         kill(pid)
     (tmp_path / "mlflow.db").unlink()
-    sent = call(sys.executable, "-m", "mlflow_dovetail", "sync")
-    assert sent.returncode == 0, sent.stderr
-    found = call(sys.executable, "-m", "mlflow_dovetail", "runs", "workspace")
-    assert "first" in found.stdout and "FINISHED" in found.stdout, found.stdout + found.stderr
+    sent = sync_folder(folder)
+    assert (sent.state, sent.name, sent.status) == ("complete", "first", "FINISHED"), sent
     assert folder.name in (tmp_path / "mlflow_run.json").read_text()
