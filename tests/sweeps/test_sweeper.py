@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
+from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.sweeps.study import Identity, open_study
+
 GRID = "hydra/sweeper/sampler=grid"
 
 
@@ -49,3 +54,25 @@ def test_a_job_that_exits_fails_alone_and_a_search_goes_on_past_it(multirun, fam
     more = Task()
     assert multirun(more, "hydra.sweeper.n_trials=2") is None
     assert len(more.xs) == 1 and more.xs[0] not in search.xs
+
+
+@pytest.mark.parametrize(("before", "after"), [("name=one", "name=two"), (None, "+y='[1,3]'")])
+def test_another_fixed_value_in_params_is_another_study(multirun, before, after):
+    def xs(fixed):
+        key, _, value = (fixed or "").partition("=")
+        task = Task()
+        said = [f"+hydra.sweeper.params={{{key}:{value}}}"] if fixed else []
+        assert multirun(task, GRID, "hydra.sweeper.params.x='0,1'", *said) is None
+        return task.xs
+
+    assert [xs(before), xs(after), xs(before)] == [[0, 1], [0, 1], []]
+
+
+@pytest.mark.filterwarnings("ignore:Query string argument:sqlalchemy.exc.SAWarning")
+def test_another_sweep_is_refused_without_telling_the_storages_password(tmp_path):
+    """Optuna's own driver is asked, with a URL that names a password, which sqlite has no use for."""
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}?password=hunter2"
+    open_study(storage, "one", Identity({"x": "1"}), "minimize")
+    with pytest.raises(DovetailError, match="It is another sweep: x differ") as refused:
+        open_study(storage, "one", Identity({"x": "2"}), "minimize")
+    assert "optuna.db" in str(refused.value) and "hunter2" not in str(refused.value)

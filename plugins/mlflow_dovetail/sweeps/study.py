@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.redact import strip_url_credentials
 from mlflow_dovetail.run_folder import Lease
 from mlflow_dovetail.sweeps.jobs import as_json
 from mlflow_dovetail.sweeps.parent import Direction
@@ -159,7 +160,7 @@ def _short_hash(text: str) -> str:
 
 def _other_sweep(name: str, storage: str, differences: Sequence[str]) -> DovetailError:
     return DovetailError(
-        f"Cannot go on with the study {name!r} of {storage}.",
+        f"Cannot go on with the study {name!r} of {strip_url_credentials(storage)}.",
         f"It is another sweep: {', '.join(differences)} differ from what its trials had.",
         "Give this one a name of its own, or none: hydra.sweeper.study_name=null.",
     )

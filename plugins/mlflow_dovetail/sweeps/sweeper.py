@@ -90,10 +90,20 @@ class StudySweeper(OptunaSweeperImpl):
             )
         assert self.config is not None
         sampler = OmegaConf.to_container(self._sampler_settings)
-        identity = studies.Identity.of(self.config, self._space, {"sampler": sampler, "direction": directions[0]})
+        search = {"sampler": sampler, "direction": directions[0], **self._fixed_in_params()}
+        identity = studies.Identity.of(self.config, self._space, search)
         name = self.study_name or f"{self.config.hydra.job.name}-{identity.digest}"
         storage = store.resolve_uri(self.storage or DEFAULT_STORAGE)
         return studies.open_study(storage, name, identity, "maximize" if directions[0] == "maximize" else "minimize")
+
+    def _fixed_in_params(self) -> dict[str, Any]:
+        """What the sweeper's own settings change in every trial: no other part of the configuration shows it."""
+        assert self.config is not None
+        varied = {f"{key}={value}" for key, value in (self.params or {}).items() if key in self._space}
+        fixed = sorted(set(self._parse_sweeper_params_config()) - varied)
+        extender = self.config.hydra.sweeper.get("custom_search_space")
+        told = {"hydra.sweeper.params": fixed, "hydra.sweeper.custom_search_space": extender}
+        return {key: value for key, value in told.items() if value}
 
     def _go_on(self, study: optuna.Study) -> None:
         assert self.config is not None and self.hydra_context is not None
