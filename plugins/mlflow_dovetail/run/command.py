@@ -85,7 +85,6 @@ def run_command(
 
     Raises:
         CannotStart: There is no such program.
-        StoreUnavailable: A local database cannot be made or read.
         StoreRefused: The experiment has been deleted.
         RunFolderInvalid: No folder can be written.
         InputsChanged: The command is a DVC stage, and its inputs were edited while it ran.
