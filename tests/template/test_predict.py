@@ -27,17 +27,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-# One process asks many times: what costs is the import of torch and Lightning.
+# One process asks many programs: what costs is the import of torch and Lightning.
 ASKING = """
 import contextlib, io, json, resource, sys
-from digits_classifier import predict
+from digits_classifier import evaluate, predict
 for line in sys.stdin:
-    sys.argv = ["predict", *json.loads(line)]
+    program, *sys.argv[1:] = json.loads(line)
     out, err = io.StringIO(), io.StringIO()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = predict.main()
+            code = {"predict": predict, "evaluate": evaluate}[program].main()
         except SystemExit as end:
             code = end.code
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -69,8 +69,8 @@ def ask(trained) -> Any:
     )
     assert process.stdin and process.stdout
 
-    def asked(*arguments: str | Path) -> list[Any]:
-        process.stdin.write(json.dumps([str(one) for one in arguments]) + "\n")
+    def asked(*arguments: str | Path, program: str = "predict") -> list[Any]:
+        process.stdin.write(json.dumps([program, *map(str, arguments)]) + "\n")
         process.stdin.flush()
         answer: list[Any] = json.loads(process.stdout.readline())
         return answer
@@ -346,9 +346,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(trained):
     assert project.run("bash", "-o", "pipefail", "-c", f"{command} | head -2").output.startswith("file,row,")
 
 
-def test_evaluate_keeps_predictions_where_the_training_did(trained, registered):
+def test_evaluate_keeps_predictions_where_the_training_did(trained, ask, registered):
     project = trained.project
-    project.run(*project.module("evaluate", "--run-dir", str(registered)))
+    assert ask("--run-dir", registered, program="evaluate")[0] is None
     with project.store as runs:
         run = runs.get_run(json.loads((registered / "mlflow_run.json").read_text())["run_id"])
         assert "test/acc" in run.metrics
