@@ -52,6 +52,12 @@ def test_progress_tells_what_failed_from_what_was_cut_off(children, total, text)
     assert progress(children, total) == text
 
 
+def test_a_study_counts_the_jobs_that_have_returned_a_number():
+    """It runs others for those that have not, and would count more than there are."""
+    children = [run("a", job="0", value="1"), run("b", job="1"), run("c", job="2", value="nan")]
+    assert (progress(children, 2, is_study=True), progress(children, 3)) == ("1 of 2", "3 of 3")
+
+
 @pytest.mark.parametrize(
     ("overrides", "params", "keys", "jobs"),
     [

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+import time
 
+import optuna
 import pytest
 
+from mlflow_dovetail import store
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.run_folder import Lease
+from mlflow_dovetail.sweeps.jobs import as_json
 from mlflow_dovetail.sweeps.study import Identity, open_study
 
 GRID = "hydra/sweeper/sampler=grid"
@@ -76,3 +82,58 @@ def test_another_sweep_is_refused_without_telling_the_storages_password(tmp_path
     with pytest.raises(DovetailError, match="It is another sweep: x differ") as refused:
         open_study(storage, "one", Identity({"x": "2"}), "minimize")
     assert "optuna.db" in str(refused.value) and "hunter2" not in str(refused.value)
+
+
+def test_a_value_that_is_told_twice_is_one_point_of_the_grid(multirun):
+    task = Task()
+    assert multirun(task, GRID, "hydra.sweeper.params.x='1,1,2'") is None
+    assert task.xs == [1, 2]
+
+
+def test_a_call_with_nothing_left_ends_the_parent_that_a_killed_one_left_behind(multirun, family, uri):
+    assert multirun(Task(), "hydra.sweeper.n_trials=1") is None
+    parent, _ = family()
+    with store.open(uri) as runs:
+        runs.set_status(parent.run_id, "RUNNING")
+    task = Task()
+    assert multirun(task, "hydra.sweeper.n_trials=1") is None
+    again, _ = family()
+    assert (again.run_id, again.status, task.xs) == (parent.run_id, "FINISHED", [])
+
+
+def _open_and_wait(storage, barrier, queue):
+    barrier.wait()
+    try:
+        open_study(storage, "one", Identity({}), "minimize")
+        queue.put("open")
+    except DovetailError as error:
+        queue.put(error.why)
+    barrier.wait()  # a process that has ended is at nothing
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_of_some_that_start_at_once_one_gets_the_study(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(3), context.Queue()
+    three = [context.Process(target=_open_and_wait, args=(storage, barrier, queue)) for _ in range(3)]
+    for one in three:
+        one.start()
+    said = [queue.get(timeout=60) for _ in three]
+    for one in three:
+        one.join()
+    assert said.count("open") == 1
+    assert all("is at it" in one for one in said if one != "open")
+
+
+@pytest.mark.parametrize(("silent_seconds", "is_refused"), [(30, True), (3600, False)])
+def test_a_process_of_another_machine_is_believed_while_it_is_heard_of(tmp_path, silent_seconds, is_refused):
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    study = optuna.create_study(storage=storage, study_name="one")
+    study.set_user_attr("dovetail.lease", as_json(Lease("node7", "another boot", "", 12, "1")))
+    study.set_user_attr("dovetail.beat", time.time() - silent_seconds)
+    if is_refused:
+        with pytest.raises(DovetailError, match="The process 12 of the machine or container node7 is at it"):
+            open_study(storage, "one", Identity({}), "minimize")
+    else:
+        open_study(storage, "one", Identity({}), "minimize")

@@ -129,8 +129,9 @@ class SweepCallback(Callback):
             if run.status != "RUNNING":
                 runs.set_status(run.run_id, "RUNNING")
         log.info("Sweep %s: %s", run.run_id, command)
+        is_study = names.TAG_SWEEP_STUDY in tags
         known = cast("Direction | None", direction)
-        return Parent(self._tracking_uri, self._experiment_name, run.run_id, known, total, began_ms)
+        return Parent(self._tracking_uri, self._experiment_name, run.run_id, known, total, began_ms, is_study)
 
 
 def _value(job: JobReturn) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from mlflow_dovetail import store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.redact import strip_url_credentials
-from mlflow_dovetail.run_folder import Lease
-from mlflow_dovetail.sweeps.jobs import as_json
+from mlflow_dovetail.store.creation import creating
+from mlflow_dovetail.sweeps import hold
 from mlflow_dovetail.sweeps.parent import Direction
 
 Point = Mapping[str, Any]
@@ -25,7 +26,6 @@ Point = Mapping[str, Any]
 # What the study and its trials keep beside Optuna's own; a swept key never begins so.
 _IDENTITY = "dovetail.identity"
 _PARENT = "dovetail.parent"
-_LEASE = "dovetail.lease"
 _JOBS = "dovetail.jobs"
 _ERROR = "dovetail.error"
 
@@ -59,19 +59,18 @@ def open_study(storage: str, name: str, identity: Identity, direction: Direction
     """Make the study, or find it again.
 
     Raises:
-        DovetailError: Its name belongs to another sweep, or a process that lives is at it.
+        DovetailError: Its name belongs to another sweep, or a process that lives, or may live, is at it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    known = study.user_attrs.get(_IDENTITY)
-    if known is None:
-        study.set_user_attr(_IDENTITY, dict(identity.parts))
-    elif differences := identity.differences(known):
-        raise _other_sweep(name, storage, differences)
-    lease = study.user_attrs.get(_LEASE)
-    if lease and Lease(**lease).life() == "alive" and Lease(**lease) != Lease.own():
-        raise _busy(name, Lease(**lease))
-    study.set_user_attr(_LEASE, as_json(Lease.own()))
+    database = store.database_path(storage)
+    with creating(database) if database else nullcontext():
+        study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        known = study.user_attrs.get(_IDENTITY)
+        if known is None:
+            study.set_user_attr(_IDENTITY, dict(identity.parts))
+        elif differences := identity.differences(known):
+            raise _other_sweep(name, storage, differences)
+        hold.take(study, is_alone=database is not None)
     return study
 
 
@@ -87,11 +86,6 @@ def jobs_before(study: optuna.Study, folder: Path | None) -> Path | None:
     before = study.user_attrs.get(_JOBS)
     study.set_user_attr(_JOBS, str(folder) if folder else None)
     return Path(before) if before else None
-
-
-def leave(study: optuna.Study) -> None:
-    """This process is no longer at it."""
-    study.set_user_attr(_LEASE, None)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, error: str) -> None:
@@ -163,12 +157,4 @@ def _other_sweep(name: str, storage: str, differences: Sequence[str]) -> Dovetai
         f"Cannot go on with the study {name!r} of {strip_url_credentials(storage)}.",
         f"It is another sweep: {', '.join(differences)} differ from what its trials had.",
         "Give this one a name of its own, or none: hydra.sweeper.study_name=null.",
-    )
-
-
-def _busy(name: str, lease: Lease) -> DovetailError:
-    return DovetailError(
-        f"Cannot go on with the study {name!r}.",
-        f"The process {lease.pid} is at it.",
-        "Wait until it has ended, or end it; then run the same command again.",
     )

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlflow_dovetail import redact, store
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.sweeps import hold
 from mlflow_dovetail.sweeps import study as studies
 from mlflow_dovetail.sweeps.callback import SweepCallback
 from mlflow_dovetail.sweeps.exits import JobExit, without_exit
@@ -74,10 +75,8 @@ class StudySweeper(OptunaSweeperImpl):
             study = self._open()
         except DovetailError as error:
             sys.exit(f"No trial was run. {error}")
-        try:
+        with hold.held(study):
             self._go_on(study)
-        finally:
-            studies.leave(study)
 
     def _open(self) -> optuna.Study:
         directions = self._get_directions()
@@ -110,9 +109,6 @@ class StudySweeper(OptunaSweeperImpl):
         callback = _callback(self.hydra_context.callbacks.callbacks)
         grid = self._grid()
         total = self.n_trials if grid is None else len(grid)
-        if studies.count_complete(study) >= total:
-            log.info(_nothing_left(study, total, is_grid=grid is not None))
-            return
         parent = None
         if callback is not None:
             token = studies.parent_token(study, secrets.token_hex(16))
@@ -120,8 +116,11 @@ class StudySweeper(OptunaSweeperImpl):
             parent = callback.begin(self.config, token, study.study_name, self._get_directions()[0], total)
         settle = partial(self._settle, study, parent)
         settle()
-        studies.enqueue_left(study, grid)
         complete = studies.count_complete(study)
+        if complete >= total:
+            log.info(_nothing_left(study, total, is_grid=grid is not None))
+            return
+        studies.enqueue_left(study, grid)
         log.info("The study %s: %d of %d trials are complete.", study.study_name, complete, total)
         try:
             errors = self._run(study, total - complete)
@@ -180,7 +179,8 @@ class StudySweeper(OptunaSweeperImpl):
         """Every combination, the last key changing fastest; None where a sampler chooses."""
         if self._sampler_settings._target_ != _GRID:
             return None
-        choices = {key: self._to_grid_sampler_choices(one) for key, one in self._space.items()}
+        # A value that is told twice is one choice to Optuna too.
+        choices = {key: [*dict.fromkeys(self._to_grid_sampler_choices(one))] for key, one in self._space.items()}
         return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
     def _report(self, study: optuna.Study, total: int) -> None:
