@@ -57,10 +57,11 @@ def test_joblib_on_a_fresh_database_with_a_job_that_fails_and_one_that_is_killed
     ("launcher", "number", "to_group"),
     [
         (JOBLIB, signal.SIGINT, True),
+        (JOBLIB, signal.SIGHUP, True),
         (JOBLIB, signal.SIGTERM, False),
         (SUBMITIT, signal.SIGINT, False),
     ],
-    ids=["joblib, in a terminal", "joblib, SIGTERM", "submitit"],
+    ids=["joblib, in a terminal", "joblib, its terminal is closed", "joblib, SIGTERM", "submitit"],
 )
 def test_ctrl_c_ends_the_jobs_as_killed_and_leaves_no_process(studied, family, launcher, number, to_group):
     (studied.folder / "hold").write_text("2")
@@ -71,7 +72,7 @@ def test_ctrl_c_ends_the_jobs_as_killed_and_leaves_no_process(studied, family, l
     assert family_tree
     (os.killpg if to_group else os.kill)(process.pid, number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT), output
+    assert process.returncode == (-signal.SIGINT if number == signal.SIGINT else 143), output
     assert psutil.wait_procs(family_tree, timeout=15)[1] == []
     parent, children = family()
     assert parent.status == "KILLED"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import subprocess
 import sys
+import threading
 import time
 
 import optuna
 import pytest
 
-from mlflow_dovetail import store
+import mlflow_dovetail
+from mlflow_dovetail import names, store
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.run.sync import find_folders, sync_folders
 from mlflow_dovetail.run_folder import Lease
-from mlflow_dovetail.sweeps.jobs import as_json
+from mlflow_dovetail.sweeps.jobs import Jobs, as_json
 from mlflow_dovetail.sweeps.study import Identity, open_study
 
 GRID = "hydra/sweeper/sampler=grid"
@@ -137,3 +142,45 @@ def test_a_process_of_another_machine_is_believed_while_it_is_heard_of(tmp_path,
             open_study(storage, "one", Identity({}), "minimize")
     else:
         open_study(storage, "one", Identity({}), "minimize")
+
+
+def test_a_job_that_may_run_on_another_machine_is_waited_for(multirun, tmp_path, capsys):
+    """The call before was killed: its study names the folder of its jobs, which lies on a disk of both machines."""
+    jobs = tmp_path / "before" / ".jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "0.json").write_text(json.dumps(as_json(Lease("node7", "another boot", "", 12, "1"))))
+    assert multirun(Task(), "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=one") is None
+    study = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    study.set_user_attr("dovetail.jobs", str(jobs))
+    threading.Timer(1.5, (jobs / "0.json").unlink).start()
+    ran_with = []
+    task = Task(lambda _: ran_with.append((jobs / "0.json").exists()))
+    assert multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=one") is None
+    assert ran_with == [False]
+    assert f"may run on node7. If it is gone, remove {jobs / '0.json'}" in capsys.readouterr().out
+    with pytest.raises(KeyboardInterrupt):  # one that has waited in a queue until now
+        Jobs(jobs).begin(1)
+
+
+def test_the_value_of_a_job_that_was_offline_is_in_its_folder_and_sent_later(multirun, family, uri, monkeypatch):
+    def record(x):
+        monkeypatch.setenv("DOVETAIL_OFFLINE", "1")
+        with mlflow_dovetail.start_run(tracking_uri=uri, experiment_name="jobs", log_system_metrics=False) as run:
+            run.log_metrics({"score": x})
+
+    assert multirun(Task(record), GRID, "hydra.sweeper.params.x='3'") is None
+    monkeypatch.delenv("DOVETAIL_OFFLINE")
+    assert family()[1] == []
+    (result,) = sync_folders(find_folders(), uri)
+    assert result.state == "complete"
+    (child,) = family()[1]
+    assert (child.tags[names.TAG_SWEEP_VALUE], child.tags[names.TAG_SWEEP_JOB]) == ("3.0", "0")
+
+
+def test_the_callback_needs_no_sweeper():
+    """Who has Hydra alone imports it."""
+    code = (
+        "import sys; sys.modules.update(optuna=None, hydra_plugins=None); "
+        "from mlflow_dovetail.sweeps import SweepCallback"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,9 @@ from mlflow_dovetail.run_folder import Lease, read_json
 # A run that is interrupted waits 10 s at most for its store.
 PATIENCE_SECONDS = 20.0
 _LOOK_SECONDS = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The terminal's end; Windows has none.
+_HANG_UP = (signal.SIGHUP,) if os.name == "posix" else ()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *_HANG_UP)
 _OVER = "over"
 
 
@@ -46,7 +48,7 @@ class Jobs:
     def watch(self) -> None:
         """In the sweep's process: be there for the signals that end it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._listen(_SIGNALS, self._on_signal)
 
     def leave(self) -> None:
         """In the sweep's process: it is over."""
@@ -68,12 +70,14 @@ class Jobs:
         if (self.folder / _OVER).exists():
             self.end(job)
             raise KeyboardInterrupt
-        self._handlers = {signal.SIGINT: signal.signal(signal.SIGINT, self._interrupt_once)}
+        self._listen((signal.SIGINT,), self._interrupt_once)
+        for number in _HANG_UP:  # also between jobs: joblib kills all its workers when one dies; the sweep tells them
+            signal.signal(number, signal.SIG_IGN)
 
     def shield(self) -> None:
         """In a job's process: it has done its work, and what is written of that is not interrupted."""
-        if self._handlers:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
 
     def end(self, job: int) -> None:
         """In a job's process: it is over."""
@@ -82,28 +86,41 @@ class Jobs:
 
     def running(self) -> Iterator[Lease]:
         """The jobs' processes on this machine that live."""
-        for path in self.folder.glob("*.json"):
-            lease = read_json(path, Lease)
-            if lease and lease.pid != os.getpid() and lease.life() == "alive":
-                yield lease
+        return (lease for lease in self.left().values() if lease.life() == "alive")
+
+    def left(self) -> dict[Path, Lease]:
+        """The jobs that live, or may: of another machine nobody knows more than that the file is still there."""
+        found = {path: read_json(path, Lease) for path in self.folder.glob("*.json")}
+        return {
+            path: lease for path, lease in found.items() if lease and lease != Lease.own() and lease.life() != "dead"
+        }
+
+    def close(self) -> None:
+        """No more jobs start: of a sweep that is gone some may still wait for a machine."""
+        with suppress(OSError):
+            (self.folder / _OVER).touch()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Interrupt the jobs of this machine, and wait until they have ended; the second signal waits for nobody."""
         self._give_back()
-        with suppress(OSError):
-            (self.folder / _OVER).touch()
+        self.close()
         for lease in self.running():
             with suppress(ProcessLookupError):
                 os.kill(lease.pid, signal.SIGINT)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while any(self.running()) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     def _interrupt_once(self, _number: int, _frame: FrameType | None) -> None:
         """A terminal tells every process of a group, and the sweep's tells its jobs again: once is enough."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.shield()
         raise KeyboardInterrupt
+
+    def _listen(self, numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
+        """What is ignored stays so: `nohup` asks for that."""
+        heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, handler) for number in heard}
 
     def _give_back(self) -> None:
         for number, handler in self._handlers.items():

@@ -197,10 +197,18 @@ def _wait_for_jobs(folder: Path | None) -> None:
     """Until the jobs have ended whose sweep was killed: a launcher may leave them behind, and their values count."""
     if folder is None:
         return
-    pids = [str(lease.pid) for lease in Jobs(folder).running()]
-    if pids:
+    jobs = Jobs(folder)
+    jobs.close()
+    left = jobs.left()
+    if pids := [str(lease.pid) for lease in left.values() if lease.life() == "alive"]:
         log.info("Waiting for jobs that the call before has left running: processes %s.", ", ".join(pids))
-    while any(Jobs(folder).running()):
+    for path in [path for path, lease in left.items() if lease.life() == "unknown"]:
+        log.warning(
+            "Waiting for a job that may run on %s. If it is gone, remove %s: its values then run again.",
+            left[path].host,
+            path,
+        )
+    while jobs.left():
         time.sleep(_LOOK_SECONDS)
 
 
