@@ -260,7 +260,9 @@ def test_pictures_with_pixels_that_are_no_numbers_are_told_apart(table, given):
 def test_the_colours_of_a_palette_make_another_picture(table):
     other = PALETTE.copy()
     other.putpalette(list(reversed(PALETTE.getpalette())))
-    table.writer().append({"id": ["a", "a"], "image": [PALETTE, other]})
+    writer = table.writer()
+    for image in (PALETTE, other):
+        writer.append({"id": ["a"], "image": [image]})
     assert table.compact().media[0].rows == 2
 
 

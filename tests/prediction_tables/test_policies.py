@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.prediction_tables import compaction, policies
+from mlflow_dovetail.prediction_tables import compaction, packs, policies
 from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.policies import All, First, PerClass, RandomCount, RandomShare, Worst
 from mlflow_dovetail.prediction_tables.reading import read_table
@@ -234,11 +234,32 @@ def test_the_images_of_all_ranks_together_keep_to_the_limit(table):
 def test_images_beyond_the_limit_are_counted_once_however_often_it_is_compacted(table, monkeypatch):
     monkeypatch.setattr(compaction, "WAIT_SECONDS", 0)
     monkeypatch.setattr(compaction, "_WAIT_SHARE", 0)
+    read = []
+    monkeypatch.setattr(
+        packs, "read_image", lambda content, read_image=packs.read_image: read.append(1) or read_image(content)
+    )
     for rank in range(2):
         writer = table.writer(writer=str(rank), most_images=3)
         for level in range(3):
             writer.append({"image": np.full((1, 8, 8), 10 * rank + level, np.uint8), "id": [level]})
             manifest = table.compact(is_over=False)
         writer.close()
-    assert manifest.left_out == table.compact().left_out == {"images beyond the table's limit": 3}
+    assert len(read) <= 3 + 3, "those that are beyond are not read at each call"
+    assert table.compact().left_out == {"images beyond the table's limit": 3}
     assert sum(one.rows for one in manifest.media) == 3
+
+
+@pytest.mark.parametrize("gave_up", [False, True])
+def test_a_writer_that_gave_up_holds_up_no_epoch(table, monkeypatch, gave_up):
+    monkeypatch.setattr(compaction, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(compaction, "_WAIT_SHARE", 0.0)
+    first, second = (table.writer(writer=writer, policy=First(2)) for writer in ("rank-0", "rank-1"))
+    for writer in (first, second):
+        _append(writer, LOSSES[:2], 0)
+    if gave_up:
+        second.give_up()
+    for epoch in (1, 2):
+        _append(first, LOSSES[:2], epoch)
+    for _ in range(2):
+        manifest = table.compact(is_over=False)
+    assert (manifest.rows if manifest else 0) == (4 if gave_up else 0)

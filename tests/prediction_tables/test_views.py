@@ -56,6 +56,17 @@ def test_of_a_long_table_the_page_tells_of_its_last_epoch(tmp_path, on_disk, mon
     assert "were found" not in page
 
 
+def test_the_page_of_a_resumed_run_is_of_its_last_attempt(table):
+    for attempt, epochs in ((1, range(10)), (2, range(4, 7))):
+        writer = table.writer(writer=str(attempt), attempt=attempt)
+        for epoch in epochs:
+            writer.append({"id": ["a", "b"], "label": [0, 1], "prediction": [0, attempt - 1], "epoch": epoch})
+    write_views(table.target, table.compact(), {})
+    page = (table.target / "index.html").read_text()
+    assert "Left out while logging: 6 (rows of later epochs, which an earlier attempt had come to)" in page
+    assert "were found" not in page
+
+
 def test_of_a_short_table_the_page_holds_every_row(tmp_path, on_disk):
     table = _table(on_disk, tmp_path, 3, rows=100)
     write_views(table.target, table.manifest, {})

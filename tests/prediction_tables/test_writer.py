@@ -392,12 +392,13 @@ def test_a_plain_name_is_its_own_folder():
 
 @pytest.mark.parametrize("policy", [First(3), PerClass(3), Worst(3)], ids=lambda one: one.words)
 def test_a_batch_that_was_lost_takes_no_room_of_those_after_it(table, policy):
-    writer = table.writer(policy=policy, most_images=3)
+    writer = table.writer(policy=policy, most_images=6)
     batch = {"id": ["a", "b", "c"], "label": [0] * 3, "loss": [1.0, 2.0, 3.0], "epoch": 0}
     images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
+    writer.append({**batch, "epoch": -1, "image": images})
     with _no_file_above(0):
-        writer.append({**batch, "image": images})
-    writer.append({**batch, "image": images + np.uint8(1)})
+        writer.append({**batch, "image": images + np.uint8(1)})
+    writer.append({**batch, "image": images + np.uint8(2)})
     writer.close()
     manifest = table.compact()
-    assert manifest.rows == 3 and len(table.media(table.column("image"))) == 3
+    assert manifest.rows == 6 and len(table.media(table.column("image"))) == 6

@@ -24,7 +24,10 @@ from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import Class, First
 from mlflow_dovetail.run.open_tables import OpenTables
 from mlflow_dovetail.run.other_host import HostWatch
+from mlflow_dovetail.run.table_watch import finish_tables
 from mlflow_dovetail.run.training_speed import RunPlace
+from mlflow_dovetail.run_folder import Description, RunFolder
+from mlflow_dovetail.run_folder.layout import VERSION
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -138,6 +141,8 @@ def test_a_run_that_goes_on_without_its_folder_keeps_what_the_store_has(client: 
     ]
     assert {"manifest.json", "index.html"} < files(client, run.run_id, "predictions/val")
     assert len(files(client, run.run_id, "predictions/val/data")) == 2
+    page = Path(client.download_artifacts(run.run_id, "predictions/val/index.html")).read_text()
+    assert "The page holds every row of this run folder." in page and "has rows in other run folders too" in page
 
 
 def test_rows_of_another_machine_arrive_in_the_same_table(client: MlflowClient, monkeypatch: pytest.MonkeyPatch):
@@ -158,7 +163,28 @@ def test_rows_of_another_machine_arrive_in_the_same_table(client: MlflowClient, 
     assert rows.id.tolist() == ["a", "b", "c", "d"]
     assert not list(there.captured.rglob("index.html"))
     page = Path(client.download_artifacts(run.run_id, "predictions/val/index.html")).read_text()
-    assert "The page holds every row of the table." in page
+    assert "The page holds every row of this run folder." in page and "has rows in other run folders too" in page
+
+
+def test_a_project_below_a_folder_of_any_name_has_its_pages(tmp_path: Path):
+    for place in ("hosts/project", ".dovetail/project"):
+        folder = RunFolder.make(
+            tmp_path / place,
+            Description(version=VERSION, token="a" * 32, tracking_uri="sqlite:///no.db", start_time_ms=0),
+        )
+        tables = OpenTables(folder, "1")
+        tables.get("val", None, None).append(ROWS)
+        tables.close()
+        finish_tables(folder, is_over=True)
+        page = (folder.captured / "predictions" / "val" / "index.html").read_text()
+        assert "The page holds every row of the table." in page and "other run folders" not in page
+
+
+def test_a_column_of_the_name_that_runs_have_is_kept():
+    with dt.start_run(run_name="named") as run:
+        run.table("val").append({**ROWS, "run_id": ["x", "y"]})
+    rows = dt.load_predictions("named")
+    assert set(rows.run_id) == {run.run_id} and rows.logged_run_id.tolist() == ["x", "y"]
 
 
 def test_a_policy_and_what_it_left_out(client: MlflowClient):

@@ -11,7 +11,7 @@ from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_
 from mlflow_dovetail.prediction_tables.reading_manifests import is_manifest, read_manifest
 from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.prediction_tables.stacking import stack
-from mlflow_dovetail.prediction_tables.streams import folder_name
+from mlflow_dovetail.prediction_tables.streams import folder_name, read_table_record
 from mlflow_dovetail.prediction_tables.views import worst_first, write_views
 from mlflow_dovetail.prediction_tables.writer import LOST, TableWriter
 
@@ -45,6 +45,7 @@ __all__ = [
     "read_manifest",
     "read_media",
     "read_table",
+    "read_table_record",
     "render_comparison",
     "stack",
     "worst_first",

@@ -12,6 +12,7 @@ import pyarrow as pa
 from mlflow_dovetail.prediction_tables import schema
 from mlflow_dovetail.prediction_tables.parquet_files import Place, add
 from mlflow_dovetail.prediction_tables.streams import (
+    GIVEN_UP,
     LEFT_OUT,
     ROWS,
     Stream,
@@ -46,7 +47,8 @@ class MergedRows:
     Attributes:
         place: Behind the batch that was given last.
         attempt: At the training, of that batch.
-        has_pause: Whether a writer of the last attempt has nothing more now, and might add to that batch's epoch.
+        has_pause: Whether a writer of the last attempt that has not given up has nothing more now, and might add to
+            that batch's epoch.
     """
 
     def __init__(self, source: Path, columns: pa.Schema, place: Place, *, ended: bool) -> None:
@@ -56,13 +58,16 @@ class MergedRows:
         self._offsets = dict(place.offsets)
         self.attempt = 1
         found = streams(source, "rows")
+        self._gave_up = set[Path]()
         self._is_last = [stream.attempt == found[-1].attempt for stream in found]
+        self._files = [stream.paths[-1] for stream in found]
         self._series = [self._batches(stream) for stream in found]
         self._heads = [next(series, None) for series in self._series]
 
     @property
     def has_pause(self) -> bool:
-        waits = (head is None and is_last for head, is_last in zip(self._heads, self._is_last, strict=True))
+        writers = zip(self._heads, self._files, self._is_last, strict=True)
+        waits = (head is None and is_last and file not in self._gave_up for head, file, is_last in writers)
         return not self._ended and any(waits)
 
     @property
@@ -89,6 +94,8 @@ class MergedRows:
                 if record.kind == LEFT_OUT:  # of the batch before it, which has been given by now
                     add(self.place.left_out, decode_counts(record.content))
                     self.place.offsets[path.name] = record.end
+                if record.kind == GIVEN_UP:  # the place stays before it, so that it is seen at each call
+                    self._gave_up.add(path)
                 batch = read_batch(record.content, self._columns) if record.kind == ROWS else None
                 if batch is not None and batch.num_rows:
                     yield _Head(batch, (stream.attempt, *_moment(batch)), path.name, record.end)

@@ -52,14 +52,17 @@ def pack(source: Path, series: Series, *, most: int = MOST_IMAGES, ended: bool) 
         ended: Nobody writes to the raw files any more.
 
     Returns:
-        How many different images of the raw files are left out, because there are more.
+        How many different images of the raw files are left out, because there are more: known when nobody writes to
+        them any more.
     """
     place, known = series.place(), _packed(series)
     beyond = set[str]()
     rows: list[Row] = []
     size = 0
     for name, raw, end in _raw_images(source, dict(place.offsets), ended=ended):
-        if len(known) >= most:  # the place stays before these: they are counted anew at each call
+        if len(known) >= most:
+            if not ended:  # or all that is beyond would be read at each call
+                break
             beyond |= {raw.digest} - known if raw else set()
             continue
         place.offsets[name] = end

@@ -3,7 +3,8 @@
 <run folder>/tables/<table>/
   table.json                    its name, policy, and what was said of its columns
   columns.json                  the columns, since the first append
-  <writer>.a<attempt>.<time>.rows    records of Arrow record batches and of counts, one file a process
+  <writer>.a<attempt>.<time>.rows    records of Arrow record batches and of counts, one file a process;
+                                     one that says that the process gave up
   <writer>.a<attempt>.<time>.media   records of raw pixels
   over.json                     what of these is in the shards and packs, and may be removed
 
@@ -31,7 +32,7 @@ from mlflow_dovetail.run_folder.framing import HEADER, LONGEST_PAYLOAD
 
 VERSION = 1
 MOST_IMAGES = 20_000
-ROWS, LEFT_OUT, MEDIA = b"rows", b"left", b"imag"
+ROWS, LEFT_OUT, MEDIA, GIVEN_UP = b"rows", b"left", b"imag", b"gave"
 LONGEST_RECORD = LONGEST_PAYLOAD - 8
 HEAD = struct.Struct("<4sI")  # kind, second since the epoch; 8 bytes, so that Arrow's buffers stay aligned
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,47}")

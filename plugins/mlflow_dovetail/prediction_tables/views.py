@@ -20,33 +20,37 @@ from mlflow_dovetail.prediction_tables.schema import Manifest
 from mlflow_dovetail.run_folder import write_whole
 
 PAGE = "index.html"
+BEYOND = "rows of later epochs, which an earlier attempt had come to"
 # The page's first images, of what is most worth a look, are larger than thumbnails: 10 kB each or so.
 LARGE_IMAGES = 100
 
 
-def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str]) -> None:
+def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str], *, is_piece: bool = False) -> None:
     """Write them beside the manifest.
 
     Args:
         folder: Of the table, compacted.
         manifest: Its own.
         run: What the page says of the run: name -> value.
+        is_piece: The run has rows of the table in other run folders too, which are not in the views.
 
     Raises:
         OSError: There is no room.
         DovetailError: A file of the table is missing or damaged.
     """
     table = read_last_epoch(folder)
+    left_out = manifest.left_out
     if len(table) <= ROWS:
-        # The page says how much of the table is in it: an attempt that was left behind may have come further.
-        table = _up_to_last_epoch(read_table(folder), table)
-    else:  # which is more than the page can hold: it tells of this epoch alone, and nobody waits for the others
-        manifest = msgspec.structs.replace(manifest, rows=len(table))
+        every = read_table(folder)
+        table = _up_to_last_epoch(every, table)
+        left_out = left_out | ({BEYOND: len(every) - len(table)} if len(table) < len(every) else {})
+    # Else the page can hold no more: it tells of this epoch alone, and nobody waits for the others.
+    manifest = msgspec.structs.replace(manifest, rows=len(table), left_out=left_out)
 
     def images(digests: Sequence[str]) -> Mapping[str, bytes]:
         return read_media(folder, digests) | read_pictures(folder, digests[:LARGE_IMAGES])
 
-    page = render_page(table, manifest, images, title=manifest.table, run=run)
+    page = render_page(table, manifest, images, title=manifest.table, run=run, is_piece=is_piece)
     write_whole(folder / PAGE, page)
     write_mlflow_table(folder, table, manifest)
 

@@ -32,6 +32,7 @@ from mlflow_dovetail.prediction_tables.columns import (
 from mlflow_dovetail.prediction_tables.images import Images
 from mlflow_dovetail.prediction_tables.policies import Policy
 from mlflow_dovetail.prediction_tables.streams import (
+    GIVEN_UP,
     LEFT_OUT,
     LONGEST_RECORD,
     MOST_IMAGES,
@@ -138,6 +139,13 @@ class TableWriter:
                     self._lost.clear()
             self._rows.close()
             self._media.close()
+
+    def give_up(self) -> None:
+        """Close the files, and say in them that this writer appends no more: nobody waits for the rest of its epoch."""
+        with self._lock, suppress(OSError):
+            self._begin()
+            self._rows.append([(GIVEN_UP, ())])
+        self.close()
 
     @contextmanager
     def _losing(self, rows: int) -> Iterator[None]:

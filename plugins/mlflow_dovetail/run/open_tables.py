@@ -62,7 +62,8 @@ class OpenTables:
         Args:
             cause: One line.
         """
-        self.close()
+        for writer in self._open.values():
+            writer.give_up()
         text = f"degraded: {self._writer}: {cause}"[: names.MAX_TAG_LENGTH]
         with suppress(OSError):  # the log has it
             self._folder.say(f"predictions-{self._writer}", {f"{names.TAG_STATUS_PREFIX}predictions": text})

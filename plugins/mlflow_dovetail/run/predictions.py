@@ -81,7 +81,8 @@ def load_predictions(
         tracking_uri: `MLFLOW_TRACKING_URI` when left out, else `mlflow.db` in the project.
 
     Returns:
-        One row an example and epoch, with the columns that were logged; the first column is `run_id`. A class is the
+        One row an example and epoch, with the columns that were logged; the first column is `run_id`; a
+        logged column of that name is `logged_run_id`. A class is the
         number or text that was logged; its name where it has another number in another of the runs.
 
     Raises:
@@ -102,6 +103,7 @@ def load_predictions(
         parts = []
         for each in found:
             rows = each.rows(columns)
+            rows = rows.rename_columns([{"run_id": "logged_run_id"}.get(name, name) for name in rows.column_names])
             ids = pa.array([each.run.run_id] * rows.num_rows, pa.string())
             parts.append((rows.add_column(0, "run_id", ids), each.manifest))
     joined = stack(parts)

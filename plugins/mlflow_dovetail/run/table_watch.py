@@ -94,7 +94,8 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
                 manifest = compact(source, target, is_over=is_over)
                 left_out.update(manifest.left_out if manifest else {})
                 if is_over and manifest is not None and not _is_of_other_host(folder):
-                    write_views(target, manifest, {"run": folder.describe().name or "", "token": folder.token})
+                    run = {"run": folder.describe().name or "", "token": folder.token}
+                    write_views(target, manifest, run, is_piece=_is_piece(folder, source))
                 if is_over:
                     write_whole(source / _DONE, b"")
             except Exception as error:  # noqa: BLE001 - raised when the others are done
@@ -106,7 +107,17 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
 
 def _is_of_other_host(folder: RunFolder) -> bool:
     """Whether it is `hosts/<host>/.dovetail/runs/<token>`: see `other_host`."""
-    return len(folder.path.parts) > 5 and folder.path.parts[-5] == names.HOSTS_FOLDER
+    return folder.path.parts[-6:-4] == (names.DOVETAIL_FOLDER, names.HOSTS_FOLDER)
+
+
+def _is_piece(folder: RunFolder, source: Path) -> bool:
+    """Whether the run's table has rows elsewhere: of the run folder before this, or of machines on the same disk."""
+    from mlflow_dovetail.prediction_tables import read_table_record
+
+    record = read_table_record(source)
+    hosts = folder.path.parents[1] / names.HOSTS_FOLDER
+    there = hosts.glob(f"*/{names.DOVETAIL_FOLDER}/runs/{folder.token}/tables/{source.name}")
+    return bool(record and record.piece) or any(there)
 
 
 def _say_lost(folder: RunFolder, left_out: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlflow_dovetail.prediction_tables.page import cells, wording
+from mlflow_dovetail.prediction_tables.page.choice import Choice
 from mlflow_dovetail.prediction_tables.page.columns import Shown
 from mlflow_dovetail.prediction_tables.page.figures import LISTED_CLASSES, Scores, head_figures, score_classes
 from mlflow_dovetail.prediction_tables.page.images import Thumbnails, embed
@@ -32,13 +33,23 @@ _STATIC_CHARACTERS = 3000
 # What the page takes at most beside its rows' JSON and its images, with every name as long as it may be.
 _REST_BYTES = 5_000_000
 
+_PIECE = (
+    "The table has rows in other run folders too, which are not counted here; `load_predictions` reads all of them."
+)
+
 _ASSETS = Path(__file__).parent / "assets"
 # In the order in which they build on one another; one script.
 _SCRIPTS = ("data", "selection", "listing", "filters", "example", "overview", "main")
 
 
 def render_page(
-    table: pa.Table, manifest: Manifest, thumbnails: Thumbnails, *, title: str, run: Mapping[str, str]
+    table: pa.Table,
+    manifest: Manifest,
+    thumbnails: Thumbnails,
+    *,
+    title: str,
+    run: Mapping[str, str],
+    is_piece: bool = False,
 ) -> bytes:
     """Render one table as a page that needs neither a network nor a server; the same input gives the same bytes.
 
@@ -48,6 +59,7 @@ def render_page(
         thumbnails: Called once at most, with at most 5,000 digests for each column of images.
         title: The heading.
         run: What is said of the run: name -> value; nothing where the value is empty.
+        is_piece: The table has rows elsewhere too.
 
     Returns:
         UTF-8; `LIMIT_BYTES` at most. Of a table of more than 5,000 rows the page holds some, and says by which rule;
@@ -67,7 +79,7 @@ def render_page(
         title=cells.shorten(title),
         run={cells.shorten(name): cells.shorten(value) for name, value in run.items() if value},
         figures=head_figures(outcomes),
-        notes=[payload.choice.rule, *payload.notes, *_notes(table, manifest, missing, no_room)],
+        notes=[*_rule(payload.choice, is_piece=is_piece), *payload.notes, *_notes(table, manifest, missing, no_room)],
         scores=scores,
         classes=payload.classes,
         code_of={old: new for new, old in enumerate(payload.classes)},
@@ -111,6 +123,10 @@ def _static_rows(payload: Payload, images: list[str | None]) -> tuple[list[list[
 
     count = min(STATIC_ROWS, len(payload.choice.rows))
     return [[cell(column, row) for column in payload.columns] for row in range(count)], static
+
+
+def _rule(choice: Choice, *, is_piece: bool) -> list[str]:
+    return [choice.rule.replace("of the table", "of this run folder"), _PIECE] if is_piece else [choice.rule]
 
 
 def _notes(table: pa.Table, manifest: Manifest, missing: int, no_room: int) -> list[str]:
