@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
@@ -17,9 +19,12 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import mlflow_dovetail as dt
 from mlflow_dovetail import store
 from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
+from mlflow_dovetail.lightning.places import Places
 from mlflow_dovetail.lightning.step_columns import content_ids
 from mlflow_dovetail.prediction_tables import Class
+from mlflow_dovetail.run.other_host import HostWatch
 from mlflow_dovetail.run.predictions import open_tables
+from mlflow_dovetail.run.training_speed import RunPlace
 
 EXAMPLES = 7
 IMAGES = torch.arange(EXAMPLES * 16.0).reshape(EXAMPLES, 1, 4, 4) / 200
@@ -84,6 +89,34 @@ def test_each_example_is_there_once_an_epoch_with_what_was_said(uri: str):
     assert [max(range(3), key=row.__getitem__) for row in first.probabilities] == first.prediction.tolist()
     assert all(abs(sum(row) - 1) < 1e-5 for row in first.probabilities)
     assert first.loss.notna().all() and first.image.notna().all() and set(rows.step) == {3, 6}
+
+
+def test_images_that_come_again_are_named_without_another_look(uri: str, monkeypatch: pytest.MonkeyPatch):
+    looks: list[int] = []
+
+    def look(images: torch.Tensor) -> list[str]:
+        looks.append(len(images))
+        return content_ids(images)
+
+    monkeypatch.setattr("mlflow_dovetail.lightning.prediction_tables.content_ids", look)
+    trainer(uri, PredictionTables()).fit(Classifier(), loader(), loader())
+    assert sum(looks) == EXAMPLES
+    assert dt.load_predictions("r", tracking_uri=uri).id.tolist() == content_ids(IMAGES) * 2
+
+
+def test_a_rank_on_another_machine_keeps_its_rows_in_a_folder_of_its_own(uri: str, monkeypatch: pytest.MonkeyPatch):
+    with dt.start_run(tracking_uri=uri) as run:
+        place = msgspec.structs.replace(RunPlace.of(run), host="another")
+        monkeypatch.setattr(Places, "share", lambda *_: place)
+        rank = SimpleNamespace(is_global_zero=False, global_rank=1, num_nodes=2, loggers=[])
+        tables = PredictionTables()
+        tables.setup(rank, Classifier(), "fit")
+        watch = HostWatch.begin(place)
+        tables._table("val", {"id": ["a"]}).append({"id": ["a"]})
+        tables.teardown(rank, Classifier(), "fit")
+        watch.close()
+    assert list(HostWatch.folder_of(place).tables.glob("val/*.rows"))
+    assert not (Path(run.folder) / "tables").exists()
 
 
 def test_an_example_has_its_name_in_any_order_split_and_worker(uri: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from torch.utils.data import DistributedSampler
 
 from mlflow_dovetail import names
 from mlflow_dovetail.lightning.places import Places, runs_of
-from mlflow_dovetail.lightning.step_columns import columns_of, inputs_of, says_one_score
-from mlflow_dovetail.prediction_tables import Class, Policy, Probabilities, TableWriter
+from mlflow_dovetail.lightning.step_columns import columns_of, content_ids, inputs_of, says_one_score
+from mlflow_dovetail.prediction_tables import Class, NamedBatches, Policy, Probabilities, TableWriter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.open_tables import OpenTables
+from mlflow_dovetail.run.other_host import HostWatch
 from mlflow_dovetail.run.tracked import log
 from mlflow_dovetail.run_folder import RunFolder
 
@@ -59,6 +61,7 @@ class PredictionTables(Callback):
         self._every_n_epochs = every_n_epochs
         self._policy = policy
         self._places = Places("tables")
+        self._named = NamedBatches(content_ids)
         self._run: Run | None = None
         self._tables: OpenTables | None = None
         self._loaded: dict[str, int] | None = None
@@ -66,7 +69,8 @@ class PredictionTables(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy in another process, which keeps nothing."""
-        return {**self.__dict__, "_run": None, "_tables": None, "_is_off": True}
+        forgotten = {"_run": None, "_tables": None, "_named": NamedBatches(content_ids)}
+        return {**self.__dict__, **forgotten, "_is_off": True}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run, on every rank."""
@@ -74,11 +78,16 @@ class PredictionTables(Callback):
         runs = runs_of(trainer) if trainer.is_global_zero else []
         place = self._places.share(trainer, runs)
         self._run = runs[0] if runs else None
-        if self._run is None and place is not None and place.is_here:
-            self._tables = OpenTables(RunFolder(Path(place.folder)), f"rank-{trainer.global_rank:04d}")
+        if self._run is None and place is not None:
+            # Another machine adds to the run from a folder of its own, which its first rank has made by the first row.
+            folder = RunFolder(Path(place.folder)) if place.is_here else HostWatch.folder_of(place)
+            self._tables = OpenTables(folder, f"rank-{trainer.global_rank:04d}")
         self._is_off = self._run is None and self._tables is None
         if self._is_off:
-            log.warning("No predictions are kept: they need a DovetailLogger, and on one machine.")
+            log.warning("No predictions are kept: they need a DovetailLogger.")
+        if self._run is not None and self._run.is_offline and trainer.num_nodes > 1:
+            why = "degraded: the rows of other machines are not kept: the run is offline"
+            self._run.set_tags({f"{names.TAG_STATUS_PREFIX}predictions": why})
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """What is evaluated: outside a fit the Trainer of a new process counts from 0, whatever it has loaded."""
@@ -139,7 +148,10 @@ class PredictionTables(Callback):
                 self._is_off = True
                 log.warning("No predictions are kept: %s_step returns none. See PredictionTables.", name)
                 return
-            columns = {**inputs_of(batch, is_one_score=says_one_score(outputs)), **said}
+            columns = {
+                **inputs_of(batch, partial(self._name, (name, *place)), is_one_score=says_one_score(outputs)),
+                **said,
+            }
             count = len(next(iter(said.values())))
             keep = _unpadded(trainer, batch_idx, dataloader_idx, count)
             if keep is not None:
@@ -157,6 +169,11 @@ class PredictionTables(Callback):
                 self._run.set_tags({f"{names.TAG_STATUS_PREFIX}predictions": f"degraded: {cause}"})
             elif self._tables is not None:
                 self._tables.trouble(cause)
+
+    def _name(self, place: tuple[Any, ...], content: Any) -> list[str]:
+        """Names by content; of images that come again at their place, as in every validation, without another look."""
+        is_images = isinstance(content, Tensor) and content.ndim in (3, 4)
+        return self._named.names(place, content) if is_images else content_ids(content)
 
     def _table(self, name: str, columns: Mapping[str, Any]) -> TableWriter:
         kinds = {key: kind for key, kind in self._kinds.items() if key in columns}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -58,11 +58,14 @@ def says_one_score(outputs: Any) -> bool:
     return not found.keys() & {"prediction", "probabilities"} and _is_one_score(found.get("scores"))
 
 
-def inputs_of(batch: Any, *, is_one_score: bool = False) -> dict[str, Any]:
+def inputs_of(
+    batch: Any, name: Callable[[Any], list[str]] | None = None, *, is_one_score: bool = False
+) -> dict[str, Any]:
     """Id, input and label of a batch, as far as they can be told.
 
     Args:
         batch: Of a data loader.
+        name: Names its examples by their content where they have no id; `content_ids` when left out.
         is_one_score: The model tells two classes by one score: its labels are floats, of which those above 0.5 are
             class 1.
 
@@ -77,7 +80,7 @@ def inputs_of(batch: Any, *, is_one_score: bool = False) -> dict[str, Any]:
         found = {"image": batch}
     content = found.get("image", found.get("text"))
     if "id" not in found and content is not None:
-        found["id"] = content_ids(content)
+        found["id"] = (name or content_ids)(content)
     image = found.get("image")
     if isinstance(image, Tensor) and image.ndim not in _IMAGE_AXES:
         del found["image"]  # features, which nobody can look at
