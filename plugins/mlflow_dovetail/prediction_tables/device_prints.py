@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ def sums(images: Given) -> list[tuple[int, ...]]:
     Args:
         images: A tensor of torch, (n, height, width) or (n, channels, height, width).
     """
-    import torch
-
+    torch = sys.modules["torch"]  # whose tensor it is: nothing is imported
     words = images.contiguous().reshape(len(images), -1).view(torch.uint8)
     words = words.view(torch.int32) if words.shape[1] % 4 == 0 else words
     weights = _weights(words)
@@ -42,12 +42,10 @@ def sums(images: Given) -> list[tuple[int, ...]]:
 
 def _weights(words: Given) -> Given:
     """Two for each word of an image, where the words are; they stay there."""
-    import torch
-
     key = (words.shape[1], str(words.device))
     if key not in _WEIGHTS:
         if len(_WEIGHTS) >= _MOST_SIZES:
             _WEIGHTS.clear()
         odd = np.random.default_rng(0).integers(-(2**62), 2**62, (2, words.shape[1])) * 2 + 1
-        _WEIGHTS[key] = words.new_tensor(odd, dtype=torch.int64)
+        _WEIGHTS[key] = words.new_tensor(odd, dtype=sys.modules["torch"].int64)
     return _WEIGHTS[key]
