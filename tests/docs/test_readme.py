@@ -25,6 +25,7 @@ SHOW = [
     "dovetail revs RUN",
     "dovetail predictions show RUN",
     "dovetail sync",
+    "dovetail doctor",
 ]
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,8 +157,9 @@ def _said(process: SpawnProcess, tells: Connection) -> str:
     try:
         word = tells.recv()
     except EOFError:
-        process.join()
-        code = process.exitcode or 0
+        while process.exitcode is None:  # `join` knows of no end where the thread that watches has asked at that moment
+            time.sleep(0.01)
+        code = process.exitcode
         ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{process.name} {ended}" if code else ""
     return word and f"{process.name} failed: {word}"
