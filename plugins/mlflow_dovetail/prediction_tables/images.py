@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from mlflow_dovetail.prediction_tables import device_prints
 from mlflow_dovetail.prediction_tables.values import Given, OnDevice, Same, Values, is_image
+
+log = logging.getLogger("mlflow_dovetail")
 
 UNREADABLE = "unreadable"
 # What an interpolation overshoots by; less than half a level.
@@ -60,9 +64,16 @@ class Images:
 def _print_of_image(image: Given) -> Hashable:
     try:
         array = _from_pil(image) if is_image(image) else image
-    except Exception:  # noqa: BLE001 - whatever a decoder raises of a broken file: OSError, SyntaxError, struct.error
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises of a broken file: OSError, SyntaxError, struct.error
+        _tell_once(type(error).__name__, str(error))
         return UNREADABLE
     return array.shape, array.dtype.str, hash(array.tobytes())  # SipHash of 64 bits
+
+
+@functools.lru_cache(maxsize=100)
+def _tell_once(kind: str, why: str) -> None:
+    """Each cause once; how many images it cost is counted with what is left out."""
+    log.warning("Images that cannot be read are left out. %s: %s", kind, why)
 
 
 def pixels(image: Given) -> np.ndarray | None:
