@@ -48,11 +48,15 @@ def work(how):
     with ranks.started(2, work, how):
         if how == f"{rank} fails alone":
             raise ValueError(f"{rank} is not in the group")
+        if how == f"{rank} dies before its worker" and not os.fork():
+            os.closerange(0, 3)
+            time.sleep(5)
+            os._exit(0)
         dist.init_process_group("gloo", rank=rank, world_size=2)
         print("rank", rank, os.getpid(), flush=True)
         if how == f"{rank} fails":
             raise ValueError(f"{rank} is wrong")
-        if how == f"{rank} dies":
+        if how.startswith(f"{rank} dies"):
             os.kill(os.getpid(), 9)
         if how == "long":
             time.sleep(100)
@@ -156,7 +160,7 @@ def test_ctrl_c_ends_both_processes(project, tmp_path):
 
 def test_ranks_start_fail_and_start_again(project):
     (project.path / "try_ranks.py").write_text(RANKS, encoding="utf-8")
-    ways = ["1 fails early", "1 fails", "1 dies", "0 fails", "well", "1 fails alone"]
+    ways = ["1 fails early", "1 fails", "1 dies", "1 dies before its worker", "0 fails", "well", "1 fails alone"]
     try:
         done = project.attempt(sys.executable, "try_ranks.py", *ways)
     finally:
@@ -166,6 +170,7 @@ def test_ranks_start_fail_and_start_again(project):
     assert lines == [
         "RankError rank 1 failed: ValueError: 1 cannot begin", clean,
         "RankError rank 1 failed: ValueError: 1 is wrong", clean,
+        "RankError rank 1 was ended by signal 9", clean,
         "RankError rank 1 was ended by signal 9", clean,
         "ValueError 0 is wrong", clean,
         "done", clean,

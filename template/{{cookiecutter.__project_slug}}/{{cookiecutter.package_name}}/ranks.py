@@ -16,8 +16,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -153,22 +153,31 @@ def _die_with_parent() -> None:
 
 
 def _said(process: SpawnProcess, tells: Connection) -> str:
-    """Why a rank has failed, when it says its next word; empty where it is ready, or has ended well."""
-    try:
-        word = tells.recv()
-    except EOFError:
-        while process.exitcode is None:  # `join` knows of no end where the thread that watches has asked at that moment
-            time.sleep(0.01)
-        code = process.exitcode
-        ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{process.name} {ended}" if code else ""
-    return word and f"{process.name} failed: {word}"
+    """Why a rank has failed, when it says its next word or has ended; empty where it is ready, or has ended well.
+
+    The pipe alone does not tell of an end: a worker of the rank's DataLoader holds it open a while longer.
+    """
+    while True:
+        code = process.exitcode  # asked before the pipe, which keeps the last word of a rank that has ended
+        with suppress(EOFError):
+            if tells.poll():
+                word = tells.recv()
+                return word and f"{process.name} failed: {word}"
+        if code is not None:
+            ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return f"{process.name} {ended}" if code else ""
+        time.sleep(0.01)
 
 
 def _failure(ranks: list[Rank]) -> str | None:
     """What the first rank that failed said; None where rank 0 itself was the first."""
-    wait([process.sentinel for process, _ in ranks], timeout=2)  # a group breaks a moment before a process has ended
-    return next((failure for rank in ranks if rank[1].poll() and (failure := _said(*rank))), None)
+    until = time.monotonic() + 2  # a group breaks a moment before a process has ended
+    while time.monotonic() < until:
+        for process, tells in ranks:
+            if (process.exitcode is not None or tells.poll()) and (failure := _said(process, tells)):
+                return failure
+        time.sleep(0.01)
+    return None
 
 
 def _end_with(ranks: list[Rank], over: threading.Event) -> None:
