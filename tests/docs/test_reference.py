@@ -17,9 +17,12 @@ def test_the_reference_is_up_to_date():
         assert kept == text, "Run: python docs/make_reference.py"
 
 
-def test_every_verb_and_tag_is_in_the_reference():
-    from mlflow_dovetail import cli, names
+def test_every_verb_tag_and_function_is_in_the_reference():
+    import mlflow_dovetail
+    from mlflow_dovetail import cli, lightning, names
 
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
     stored = [getattr(names, name) for name in dir(names) if name.startswith(("TAG_", "ENV_"))]
-    assert not [word for word in [*(f"dovetail {verb}" for verb in cli.COMMANDS), *stored] if word not in text]
+    verbs = [f"dovetail {verb}" for verb in cli.COMMANDS]
+    functions = [f"### {name}\n" for name in (*mlflow_dovetail.__all__, *lightning.__all__) if name != "__version__"]
+    assert not [word for word in (*verbs, *stored, *functions) if word not in text]
