@@ -17,7 +17,8 @@ from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
 from omegaconf import OmegaConf
 
 from {{ cookiecutter.package_name }}.config import PARAMS_FILE
-from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
+from {{ cookiecutter.package_name }}.data import DataError
+from {{ cookiecutter.package_name }}.datamodule import DigitsDataModule
 from {{ cookiecutter.package_name }}.model import DigitClassifier
 
 

@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from {{ cookiecutter.package_name }} import config, ranks
-from {{ cookiecutter.package_name }}.data import DataError, DigitsDataModule
+from {{ cookiecutter.package_name }}.data import DataError
+from {{ cookiecutter.package_name }}.datamodule import DigitsDataModule
 from {{ cookiecutter.package_name }}.model import DigitClassifier
 
 log = logging.getLogger(__name__)
