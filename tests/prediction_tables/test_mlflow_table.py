@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlflow_dovetail.prediction_tables.columns import Image as Kind
+from mlflow_dovetail.prediction_tables.columns import Number, Text
 from mlflow_dovetail.prediction_tables.mlflow_table import ROWS, SHARED_ROWS, choose_rows, write_mlflow_table
+from mlflow_dovetail.prediction_tables.views import worst_first, write_views
 from prediction_tables.conftest import TableOnDisk
 
 COUNT = 400
@@ -124,8 +127,13 @@ def test_views_made_again_write_no_image_twice(table: TableOnDisk):
     assert [one.stat().st_mtime_ns for one in (table.target / "thumbnails").iterdir()] == [before]
 
 
-def test_a_table_without_rows(table: TableOnDisk):
-    table.writer(columns={}).close()
-    table.compact()
-    write_mlflow_table(table.target, table.read(), table.manifest)
-    assert json.loads((table.target / "table.json").read_text()) == {"columns": [], "data": []}
+@pytest.mark.parametrize("name", [None, "n", "id", "image"])
+def test_a_table_without_rows(table: TableOnDisk, name):
+    columns = {"n": Number, "id": Text, "image": Kind}
+    writer = table.writer(columns={name: columns[name]} if name else {})
+    writer.append({name: []} if name else {})
+    writer.close()
+    write_views(table.target, table.compact(), {})
+    listed = {"columns": [name] if name else [], "data": []}
+    assert json.loads((table.target / "table.json").read_text()) == listed
+    assert worst_first(table.read(), table.manifest, 10)[0].num_rows == 0

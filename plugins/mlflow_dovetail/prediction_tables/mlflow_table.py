@@ -51,7 +51,7 @@ def write_mlflow_table(folder: Path, table: pa.Table, manifest: Manifest) -> Non
     images = [rows[one.name].to_pylist() for one in columns if one.kind == "image"]
     if images:  # the viewer takes a column for one of images by its first row
         order = sorted(range(rows.num_rows), key=lambda row: sum(one[row] is None for one in images))
-        rows = rows.take(order)
+        rows = rows.take(np.array(order, np.int64))  # of an empty list Arrow makes no indices
     files = _write_images(folder, sorted({digest for one in images for digest in one if digest is not None}))
     root = f"{names.ARTIFACT_PREDICTIONS}/{folder.name}"
     cells = [[_cell(one, value, files, root) for value in rows[one.name].to_pylist()] for one in columns]
@@ -70,17 +70,17 @@ def choose_rows(table: pa.Table, manifest: Manifest) -> pa.Table:
     last = outcomes.rows_of_last_epoch()
     chosen = choose(outcomes).rows
     worst = chosen[np.isin(chosen, last)].tolist()
-    shared = _by_hash(table, last.tolist()) if manifest.column(schema.ID) else set()
+    shared = _by_hash(table, last) if manifest.column(schema.ID) else set()
     first = [row for row in worst if row in shared]
     ordered = dict.fromkeys([*first, *sorted(shared - set(first)), *worst])
-    return table.take(list(ordered)[:ROWS])
+    return table.take(np.array(list(ordered)[:ROWS], np.int64))
 
 
-def _by_hash(table: pa.Table, rows: Sequence[int]) -> set[int]:
+def _by_hash(table: pa.Table, rows: np.ndarray) -> set[int]:
     ids = table[schema.ID].take(rows).to_pylist()
     hashed = [
         (blake2b(one.encode(), digest_size=8).digest(), row)
-        for one, row in zip(ids, rows, strict=True)
+        for one, row in zip(ids, rows.tolist(), strict=True)
         if one is not None
     ]
     return {row for _, row in sorted(hashed)[:SHARED_ROWS]}

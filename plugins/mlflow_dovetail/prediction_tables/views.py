@@ -67,4 +67,5 @@ def worst_first(table: pa.Table, manifest: Manifest, most: int) -> tuple[pa.Tabl
     outcomes = read_outcomes(table, manifest)
     choice = choose(outcomes)
     last = set(outcomes.rows_of_last_epoch().tolist())
-    return table.take([row for row in choice.rows.tolist() if row in last][:most]), choice.order
+    chosen = [row for row in choice.rows.tolist() if row in last][:most]
+    return table.take(pa.array(chosen, pa.int64())), choice.order
