@@ -38,7 +38,7 @@ TABLE = {
     "git_patch": room(2, "msgspec"),
     "dvc_link": room(2, "dvc", "dvc_data", "mlflow", "msgspec"),
     "system_metrics": room(2, "pynvml", "psutil"),
-    "prediction_tables": room(2, "pyarrow", "PIL", "numpy", "msgspec", "scipy", "pandas", "polars", "jinja2"),
+    "prediction_tables": room(2, "pyarrow", "PIL", "numpy", "msgspec", "scipy", "pandas", "polars", "jinja2", "xxhash"),
     "doctor": room(3, "dvc", "dotenv", "packaging", "msgspec", "torch"),
     "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml", "pyarrow", "polars"),
     "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),

@@ -21,7 +21,7 @@ from mlflow_dovetail import store
 from mlflow_dovetail.lightning import DovetailLogger, PredictionTables
 from mlflow_dovetail.lightning.places import Places
 from mlflow_dovetail.lightning.step_columns import content_ids
-from mlflow_dovetail.prediction_tables import Class
+from mlflow_dovetail.prediction_tables import Class, images
 from mlflow_dovetail.run.other_host import HostWatch
 from mlflow_dovetail.run.predictions import open_tables
 from mlflow_dovetail.run.training_speed import RunPlace
@@ -93,15 +93,32 @@ def test_each_example_is_there_once_an_epoch_with_what_was_said(uri: str):
 
 def test_images_that_come_again_are_named_without_another_look(uri: str, monkeypatch: pytest.MonkeyPatch):
     looks: list[int] = []
+    printed: list[int] = []
+    print_of = images._print_of_image
+    monkeypatch.setattr(images, "_print_of_image", lambda image: printed.append(1) or print_of(image))
 
-    def look(images: torch.Tensor) -> list[str]:
-        looks.append(len(images))
-        return content_ids(images)
+    def look(content: torch.Tensor) -> list[str]:
+        looks.append(len(content))
+        return content_ids(content)
 
     monkeypatch.setattr("mlflow_dovetail.lightning.prediction_tables.content_ids", look)
     trainer(uri, PredictionTables()).fit(Classifier(), loader(), loader())
     assert sum(looks) == EXAMPLES
+    assert sum(printed) == 2 * EXAMPLES  # for the name and for the table: once an epoch
     assert dt.load_predictions("r", tracking_uri=uri).id.tolist() == content_ids(IMAGES) * 2
+
+
+class Painter(Classifier):
+    """Its steps have images of their own, which are others in every epoch."""
+
+    def validation_step(self, batch, _):
+        return {"scores": self.layer(batch[0].flatten(1)), "image": batch[0] * self.trainer.current_epoch}
+
+
+def test_a_step_with_its_own_images_is_not_taken_for_its_input(uri: str):
+    trainer(uri, PredictionTables()).fit(Painter(), loader(), loader())
+    rows = dt.load_predictions("r", tracking_uri=uri)
+    assert rows.groupby("epoch").image.nunique().to_dict() == {0: 1, 1: EXAMPLES}
 
 
 def test_a_rank_on_another_machine_keeps_its_rows_in_a_folder_of_its_own(uri: str, monkeypatch: pytest.MonkeyPatch):

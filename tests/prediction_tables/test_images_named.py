@@ -29,7 +29,7 @@ def test_a_batch_that_comes_again_at_its_place_is_looked_at_once(named, shape):
     batches = [torch.rand(shape) for _ in range(3)]
     for _ in range(4):
         for place, batch in enumerate(batches):
-            assert named.names(place, batch) == by_content(batch)
+            assert named.look(place, batch).names == by_content(batch)
     assert len(LOOKS) == 3 + 12
 
 
@@ -38,7 +38,7 @@ def test_another_order_split_or_picture_has_its_own_names(named):
     changed = images.clone()
     changed[4, :, 100:107, 50:57] = 0
     for batch in (images, images.flip(0), images[:4], changed, images):
-        assert named.names("val", batch) == by_content(batch)
+        assert named.look("val", batch).names == by_content(batch)
     assert len(LOOKS) == 10
 
 
@@ -46,7 +46,7 @@ def test_images_that_differ_in_a_pixel_have_their_own_names(named):
     images = torch.zeros(2, 512, 512)
     images[1, 101, 205] = 1
     for batch in (images, images.flip(0)):
-        assert named.names("val", batch) == by_content(batch)
+        assert named.look("val", batch).names == by_content(batch)
 
 
 def test_what_is_remembered_is_bounded(named, monkeypatch):
@@ -55,5 +55,5 @@ def test_what_is_remembered_is_bounded(named, monkeypatch):
     batches = [torch.rand(4, 8, 8) for _ in range(4)]
     for _ in range(2):
         for place, batch in enumerate(batches):
-            named.names(place, batch)
+            named.look(place, batch)
     assert len(LOOKS) == 2 + 4  # two batches are known, two are looked at again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,17 +148,19 @@ class PredictionTables(Callback):
                 self._is_off = True
                 log.warning("No predictions are kept: %s_step returns none. See PredictionTables.", name)
                 return
-            columns = {
-                **inputs_of(batch, partial(self._name, (name, *place)), is_one_score=says_one_score(outputs)),
-                **said,
-            }
+            prints: dict[str, Sequence[Hashable]] = {}
+            name_by_content = partial(self._name, (name, *place), prints)
+            columns = {**inputs_of(batch, name_by_content, is_one_score=says_one_score(outputs)), **said}
+            if "image" in said:
+                prints.clear()  # which are of the batch's
             count = len(next(iter(said.values())))
             keep = _unpadded(trainer, batch_idx, dataloader_idx, count)
             if keep is not None:
                 columns = {key: _taken(values, keep) for key, values in columns.items()}
+                prints = {key: _taken(values, keep) for key, values in prints.items()}
             told = self._loaded or {"epoch": trainer.current_epoch, "step": trainer.global_step}
             table = self._table(name if not dataloader_idx else f"{name}-{dataloader_idx}", columns)
-            table.append({**columns, **told})
+            table.append({**columns, **told}, prints=prints)
         except Exception as error:  # of a user's batch or module: the training goes on
             self._is_off = True
             if os.environ.get(names.ENV_STRICT) == "1":
@@ -170,10 +172,16 @@ class PredictionTables(Callback):
             elif self._tables is not None:
                 self._tables.trouble(cause)
 
-    def _name(self, place: tuple[Any, ...], content: Any) -> list[str]:
-        """Names by content; of images that come again at their place, as in every validation, without another look."""
-        is_images = isinstance(content, Tensor) and content.ndim in (3, 4)
-        return self._named.names(place, content) if is_images else content_ids(content)
+    def _name(self, place: tuple[Any, ...], prints: dict[str, Sequence[Hashable]], content: Any) -> list[str]:
+        """Names by content; of images that come again at their place, as in every validation, without another look.
+
+        Their prints are left in `prints`, so that the table does not take them too.
+        """
+        if not (isinstance(content, Tensor) and content.ndim in (3, 4)):
+            return content_ids(content)
+        found = self._named.look(place, content)
+        prints["image"] = found.prints
+        return found.names
 
     def _table(self, name: str, columns: Mapping[str, Any]) -> TableWriter:
         kinds = {key: kind for key, kind in self._kinds.items() if key in columns}

@@ -8,11 +8,13 @@ from typing import NamedTuple
 from mlflow_dovetail.prediction_tables.images import Images
 from mlflow_dovetail.prediction_tables.values import Given, take
 
-# About 20 MB of names.
+# About 25 MB of prints and names.
 MOST_EXAMPLES = 200_000
 
 
-class _Named(NamedTuple):
+class Named(NamedTuple):
+    """The images of a batch: what tells each from all others in this process, and its name everywhere."""
+
     prints: list[Hashable]
     names: list[str]
 
@@ -28,11 +30,11 @@ class NamedBatches:
 
     def __init__(self, name: Callable[[Given], list[str]]) -> None:
         self._name = name
-        self._named: dict[Hashable, _Named] = {}
+        self._named: dict[Hashable, Named] = {}
         self._room = MOST_EXAMPLES
 
-    def names(self, place: Hashable, images: Given) -> list[str]:
-        """The names of a batch.
+    def look(self, place: Hashable, images: Given) -> Named:
+        """The prints and names of a batch.
 
         Args:
             place: Where it comes again: such as the data loader's name and the number of the batch.
@@ -42,9 +44,9 @@ class NamedBatches:
         prints = batch.prints(range(len(batch)))
         known = self._named.get(place)
         if known is not None and known.prints == prints:
-            return known.names
-        found = _Named(prints, self._name(images))
+            return known
+        found = Named(prints, self._name(images))
         if known is not None or len(batch) <= self._room:
             self._room += (len(known.prints) if known else 0) - len(batch)
             self._named[place] = found
-        return found.names
+        return found

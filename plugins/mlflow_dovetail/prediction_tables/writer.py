@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,13 @@ class TableWriter:
         with self._losing(0):
             self._begin()
 
-    def append(self, columns: Mapping[str, Given]) -> None:
+    def append(self, columns: Mapping[str, Given], *, prints: Mapping[str, Sequence[Hashable]] | None = None) -> None:
         """Append a batch.
 
         Args:
             columns: For each column one value a row: a tensor on any device, an array, a list, images of PIL, a pandas
                 or Arrow column; or a single value, which all rows have.
+            prints: Of a column's images, where `NamedBatches` has taken them already.
 
         Raises:
             DovetailError: The columns have different lengths, are not those of the batches before, or hold something
@@ -127,7 +128,7 @@ class TableWriter:
             taken = {name: take(one, is_image_column=self._is_image(name)) for name, one in named.items()}
             rows = count(self.name, taken)
             with self._losing(rows):
-                self._append_rows(taken, rows)
+                self._append_rows(taken, rows, prints or {})
 
     def close(self) -> None:
         """Close the files; what is appended later goes to others."""
@@ -180,7 +181,7 @@ class TableWriter:
         self._rows.close()
         self._media.close()
 
-    def _append_rows(self, taken: Mapping[str, Values], rows: int) -> None:
+    def _append_rows(self, taken: Mapping[str, Values], rows: int, prints: Mapping[str, Sequence[Hashable]]) -> None:
         self._begin()
         stored = self._columns or read_columns(self.folder)
         if stored is None:
@@ -188,7 +189,7 @@ class TableWriter:
                 return
             stored = columns_of(taken, self._said)
         self._check_names(stored, taken)
-        arrays = {one.name: self._converted(one, taken[one.name], rows) for one in stored}
+        arrays = {one.name: self._converted(one, taken[one.name], rows, prints.get(one.name)) for one in stored}
         if self._columns is None:
             self._settle_columns(stored)
         if rows:
@@ -204,12 +205,14 @@ class TableWriter:
             why = f"A table's columns stay those of its first batch, and of this one is true: {'; '.join(problems)}."
             raise self._refusal(why, "Give every batch the same columns, with None where a row has no value.")
 
-    def _converted(self, column: StoredColumn, values: Values, rows: int) -> pa.Array | Images:
+    def _converted(
+        self, column: StoredColumn, values: Values, rows: int, prints: Sequence[Hashable] | None
+    ) -> pa.Array | Images:
         """A column as an Arrow array; images as they are."""
         kind = column.column.kind
         try:
             if kind == "image":
-                return Images(values)
+                return Images(values, prints)
             found = to_arrow(values, kind, column.arrow_type, rows)
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise self._refusal(
