@@ -22,11 +22,13 @@ labels = np.arange(20) % 2
 for name, wrong in (("first", {3, 4, 5, 6, 7, 8, 9}), ("second", {9})):
     with dt.start_run(run_name=name) as run:
         guess = [int(1 - label if number in wrong else label) for number, label in enumerate(labels)]
-        run.table("val").append({
-            "id": [f"e{number}" for number in range(20)], "label": labels, "prediction": guess,
-            "image": np.random.default_rng(0).random((20, 70, 90)), "site": ["x", "y"] * 10,
-            "text": ["\\x1b[31mred <b>" + "long " * 100] * 20, "epoch": 0,
-        })
+        for epoch in range(2):
+            run.table("val").append({
+                "id": [f"e{number}" for number in range(20)], "label": labels, "prediction": guess,
+                "image": np.random.default_rng(0).random((20, 70, 90)), "site": ["x", "y"] * 10,
+                "text": ["\\x1b[31mred <b>" + "long " * 100] * 20, "epoch": epoch,
+                "probabilities": [[0.25, 0.75] if one else [0.75, 0.25] for one in guess],
+            })
 """
 
 
@@ -62,7 +64,11 @@ def test_mistakes_come_first_and_nothing_reaches_the_terminal_but_text(project: 
     done = dovetail(project, "show", "first", "--rows", "7")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "first, val: 20 rows. Mistakes first" in lines[0]
+    assert "first, val: 40 rows, 20 of them of the last epoch. Most confident mistakes first" in lines[0]
+    assert lines[2].split() == ["id", "text", "result", "label", "prediction", "confidence,", "%", "site", "epoch"]
+    assert all("Wrong" in line and " 75.0 " in line for line in lines[3:]) and len(lines) == 10
+    assert max(map(len, lines)) < 160, "a text is there in part, and says so"
+    assert "(512 characters in all)" in lines[3]
     words = {word for line in lines[3:] for word in line.split()}
     assert {word for word in words if word[0] == "e" and word[1:].isdigit()} == {
         f"e{number}" for number in range(3, 10)
@@ -72,7 +78,7 @@ def test_mistakes_come_first_and_nothing_reaches_the_terminal_but_text(project: 
 
 def test_all_rows_as_json(project: Path):
     found = json.loads(dovetail(project, "show", "second", "--json").stdout)
-    assert len(found["rows"]) == 20 and found["table"] == "val" and len(found["run_id"]) == 32
+    assert len(found["rows"]) == 40 and found["table"] == "val" and len(found["run_id"]) == 32
 
 
 def test_what_changed_between_two_runs(project: Path):

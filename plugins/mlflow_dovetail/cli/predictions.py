@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from mlflow_dovetail.cli.page import Section, render_page, safe, table, wants_colour
 
 if TYPE_CHECKING:
-    from mlflow_dovetail.prediction_tables import Comparison
+    import pyarrow as pa
+
+    from mlflow_dovetail.prediction_tables import Comparison, Manifest
     from mlflow_dovetail.run.predictions import FoundTable
 
 _PURPOSES = {
     "show": "the most confident mistakes of one run, or with --json all of its rows",
     "diff": "what a second run has newly right and newly wrong, joined by the examples' ids",
 }
+_LONGEST_TEXT = 40
+_NOT_IN_A_TERMINAL = ("image", "probabilities", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +72,28 @@ def _show(found: FoundTable, most: int, *, as_json: bool) -> None:
         rows = [_finite(row) for row in found.rows().to_pylist()]
         print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": rows}, allow_nan=False))
         return
-    chosen, order = worst_first(found.last_epoch(), found.manifest, most)
-    shown = [one for one in found.manifest.columns if one.kind not in ("image", "probabilities", "json")]
-    names = [one.name for one in shown]
-    print(f"{safe(found.run.name)}, {safe(found.manifest.table)}: {found.manifest.rows:,} rows. {order}:\n")
-    print(table(names, [[_cell(row[name], found, name) for name in names] for row in chosen.to_pylist()]))
+    last = found.last_epoch()
+    chosen, order = worst_first(last, found.manifest, most)
+    total = f"{found.manifest.rows:,} rows"
+    if len(last) < found.manifest.rows:
+        total += f", {len(last):,} of them of the last epoch"
+    print(f"{safe(found.run.name)}, {safe(found.manifest.table)}: {total}. {order}:\n")
+    print(table(*_columns(chosen, found.manifest)))
+
+
+def _columns(rows: pa.Table, manifest: Manifest) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows, in the order and in the words of the table's page."""
+    from mlflow_dovetail.prediction_tables.page.cells import text
+    from mlflow_dovetail.prediction_tables.page.columns import reading_order, show_columns, use_classes
+    from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
+
+    outcomes = read_outcomes(rows, manifest)
+    columns = sorted((one for one in manifest.columns if one.kind not in _NOT_IN_A_TERMINAL), key=reading_order)
+    shown = show_columns(rows, columns, outcomes, outcomes.rows_of_last_epoch(), _LONGEST_TEXT)
+    names = list(use_classes(shown, outcomes.names, ()).values())
+    most = 2 * _LONGEST_TEXT  # what was shortened says of how many characters it is the beginning
+    cells = [[text(one.kind, value, one.classes or names, most) for value in one.values] for one in shown]
+    return [one.title for one in shown], [list(row) for row in zip(*cells, strict=True)]
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON may hold
@@ -82,13 +103,6 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON may hold
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cell(value: Any, found: FoundTable, name: str) -> str:  # noqa: ANN401 - what a column holds
-    column = found.manifest.column(name)
-    if column and column.classes and isinstance(value, int) and 0 <= value < len(column.classes):
-        return column.classes[value]
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _diff(found: list[FoundTable], arguments: argparse.Namespace) -> None:
