@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from projects.commands import ROOT, timed
+
 TEMPLATE = "template/{{cookiecutter.__project_slug}}"
 CHANGED = (f"{TEMPLATE}/configs/trainer/default.yaml", f"{TEMPLATE}/README.md", "plugins/mlflow_dovetail/names.py")
 IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.invalid")
@@ -48,14 +47,6 @@ def measure() -> dict[str, float]:
         timed(["git", *IDENTITY, "commit", "--quiet", "--all", "-m", "Newer"], template)
         seconds["cruft update"] = timed([*cruft, "update", "--skip-apply-ask"], project)
     return seconds
-
-
-def timed(command: list[str | Path], directory: Path, **variables: str) -> float:
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=directory, env={**os.environ, **variables}, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

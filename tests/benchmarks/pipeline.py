@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from projects.commands import baked, timed
+
 SHORT = "max_epochs: 3"
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     with tempfile.TemporaryDirectory() as directory:
-        bake = ["cookiecutter", str(ROOT), "--no-input", "project_name=Bench", "--output-dir", directory]
-        timed(bake, ROOT)
-        project = Path(directory) / "bench"
+        project = baked(Path(directory))
         first = timed(["dvc", "repro"], project)
         again = statistics.median(timed(["dvc", "repro"], project) for _ in range(rounds))
         trainer = project / "configs" / "trainer" / "default.yaml"
@@ -47,17 +44,6 @@ def main() -> None:
     print(f"{'median of ' + str(rounds):34}{'seconds':>9}{'ratio':>8}   load {os.getloadavg()[0]:.1f}")
     for label, seconds, ratio in rows:
         print(f"{label:34}{seconds:9.2f}" + (f"{ratio:8.2f}" if ratio else ""))
-
-
-def timed(command: list[str], directory: Path) -> float:
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": programs}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

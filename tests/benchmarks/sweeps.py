@@ -8,23 +8,21 @@ joblib, and as many plain runs, a process each.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from projects.commands import baked, timed
+
 FAST = ("debug=default", "trainer.enable_progress_bar=false", "callbacks.predictions=false")
 
 
 def main() -> None:
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 16
     load = os.getloadavg()[0]
+    os.environ["OMP_NUM_THREADS"] = "1"  # as one of two workers has it
     with tempfile.TemporaryDirectory() as directory:
-        bake = ["cookiecutter", str(ROOT), "--no-input", "project_name=Bench", "--output-dir", directory]
-        timed(bake, ROOT)
-        project = Path(directory) / "bench"
+        project = baked(Path(directory))
         train = [sys.executable, "-m", "bench.train", *FAST]
         timed(train, project)  # makes the database and the byte code
         sweep = [*train, "-m", "sweep=random", f"hydra.sweeper.n_trials={trials}"]
@@ -40,17 +38,6 @@ def main() -> None:
     )
     for label, seconds in rows:
         print(f"{label:30}{seconds:9.1f}{seconds / trials:9.2f}{seconds / plain:8.2f}")
-
-
-def timed(command: list[str], directory: Path) -> float:
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": programs, "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

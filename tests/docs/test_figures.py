@@ -27,7 +27,7 @@ SMALLEST = {
     "pipeline": ["1"],
     "provider": ["--files", "100"],
     "sweeps": ["1"],
-    "system_metrics": ["--gpus", "1", "--seconds", "30", "--pairs", "0"],
+    "system_metrics": ["--gpus", "1", "--seconds", "2", "--pairs", "0"],
     "tables": ["--rows", "2000", "--image-rows", "5", "--peer-rows", "2"],
     "tables_epochs": ["--rows", "20000", "--epochs", "2"],
     "tables_training": ["--train", "8", "--val", "8", "--batch", "4", "--epochs", "4"],

@@ -1,0 +1,1 @@
+"""Generated projects, and what their commands take."""
