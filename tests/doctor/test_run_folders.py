@@ -84,7 +84,7 @@ def test_each_state_is_told_with_what_sync_would_do(patient: Patient, train: Cal
     offline = train("end", DOVETAIL_OFFLINE="1")
     wait_for_recorder(offline, gone=True)
     told = patient.only("runs", "warning")
-    assert offline.name[:8] in told.what and "not wholly in" in told.what and "dovetail sync" in told.do
+    assert offline.name[:8] in told.what and "is not wholly in its store" in told.what and "dovetail sync" in told.do
 
     patient.call(sys.executable, "-m", "mlflow_dovetail", "sync")
     patient.is_well("runs")

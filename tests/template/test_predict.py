@@ -151,7 +151,7 @@ def test_a_registered_model_is_what_was_registered(ask, registered):
 
 
 def test_a_directory_has_csvs_and_images_in_order(ask, examples):
-    code, printed, _ = ask("model.ckpt", examples)
+    code, printed, _ = ask("model.ckpt", examples, "-o", "-")
     assert code is None
     table = rows_of(printed)
     assert [(row["file"], row["row"]) for row in table] == [

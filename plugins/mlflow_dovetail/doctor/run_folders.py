@@ -66,8 +66,8 @@ def _told(found: dict[State, list[str]], runs: Path) -> Iterator[Finding]:
         yield note(f"{_runs(some, 'is', 'are')} being written.", "Their recorders send them as they go.")
     if some := found["unsent"]:
         yield warning(
-            f"{_runs(some, 'is', 'are')} not wholly in their stores.",
-            "The store did not answer when they ended, or did not take everything.",
+            f"{_runs(some, 'is not wholly in its store', 'are not wholly in their stores')}.",
+            "No store answered at the end, or it did not take everything.",
             f"{sync}. It sends what is missing.",
         )
     if some := found["abandoned"]:

@@ -143,8 +143,10 @@ def _other(uri: str, shown: str, origin: str) -> Iterator[Finding]:
 
 
 def _silent(shown: str, origin: str, seconds: float) -> Finding:
+    refused = "There was no connection, or an error for an answer."
+    waited = f"It was asked for {seconds:.1f} s." if seconds >= ANSWER_SECONDS else refused
     return problem(
         f"The tracking store does not answer: {shown} (from {origin}).",
-        f"It was asked for {seconds:.1f} s. Training goes on all the same: its runs are kept here until it answers.",
+        f"{waited} Training goes on all the same: its runs are kept here until it answers.",
         "Start it, or correct the address. Then run: dovetail sync",
     )

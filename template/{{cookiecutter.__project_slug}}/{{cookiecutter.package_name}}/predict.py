@@ -48,10 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint, a run, or models:/<name>@<alias> or models:/<name>/<version>")
     parser.add_argument("examples", type=Path, help="a CSV, an image, or a directory")
-    parser.add_argument("-o", "--output", type=Path, help="the CSV to write; standard output when left out")
+    parser.add_argument("-o", "--output", type=Path, help="the CSV to write; standard output when left out, or -")
     parser.add_argument("--device", default="auto", help="auto (the default: a GPU where there is one), cpu, cuda, ...")
     parser.add_argument("--tracking-uri", help="where runs are looked for; as for every other program when left out")
     arguments = parser.parse_args()
+    if arguments.output == Path("-"):
+        arguments.output = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, no half of a file stays
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     count = 0
