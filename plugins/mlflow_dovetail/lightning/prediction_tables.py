@@ -15,7 +15,7 @@ from torch.utils.data import DistributedSampler
 from mlflow_dovetail import names
 from mlflow_dovetail.lightning.places import Places, runs_of
 from mlflow_dovetail.lightning.step_columns import columns_of, content_ids, inputs_of, says_one_score
-from mlflow_dovetail.prediction_tables import Class, NamedBatches, Policy, Probabilities, TableWriter
+from mlflow_dovetail.prediction_tables import Class, NamedImages, Policy, Probabilities, TableWriter
 from mlflow_dovetail.run import Run
 from mlflow_dovetail.run.open_tables import OpenTables
 from mlflow_dovetail.run.other_host import HostWatch
@@ -61,7 +61,7 @@ class PredictionTables(Callback):
         self._every_n_epochs = every_n_epochs
         self._policy = policy
         self._places = Places("tables")
-        self._named = NamedBatches(content_ids)
+        self._named = NamedImages(content_ids)
         self._run: Run | None = None
         self._tables: OpenTables | None = None
         self._loaded: dict[str, int] | None = None
@@ -69,7 +69,7 @@ class PredictionTables(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy in another process, which keeps nothing."""
-        forgotten = {"_run": None, "_tables": None, "_named": NamedBatches(content_ids)}
+        forgotten = {"_run": None, "_tables": None, "_named": NamedImages(content_ids)}
         return {**self.__dict__, **forgotten, "_is_off": True}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -149,8 +149,8 @@ class PredictionTables(Callback):
                 log.warning("No predictions are kept: %s_step returns none. See PredictionTables.", name)
                 return
             prints: dict[str, Sequence[Hashable]] = {}
-            name_by_content = partial(self._name, (name, *place), prints)
-            columns = {**inputs_of(batch, name_by_content, is_one_score=says_one_score(outputs)), **said}
+            inputs = inputs_of(batch, partial(self._name, prints), is_one_score=says_one_score(outputs))
+            columns = {**inputs, **said}
             if "image" in said:
                 prints.clear()  # which are of the batch's
             count = len(next(iter(said.values())))
@@ -172,14 +172,14 @@ class PredictionTables(Callback):
             elif self._tables is not None:
                 self._tables.trouble(cause)
 
-    def _name(self, place: tuple[Any, ...], prints: dict[str, Sequence[Hashable]], content: Any) -> list[str]:
-        """Names by content; of images that come again at their place, as in every validation, without another look.
+    def _name(self, prints: dict[str, Sequence[Hashable]], content: Any) -> list[str]:
+        """Names by content; of images that come again, as in every validation, without another look.
 
         Their prints are left in `prints`, so that the table does not take them too.
         """
         if not (isinstance(content, Tensor) and content.ndim in (3, 4)):
             return content_ids(content)
-        found = self._named.look(place, content)
+        found = self._named.look(content)
         prints["image"] = found.prints
         return found.names
 

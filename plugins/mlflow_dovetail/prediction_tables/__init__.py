@@ -5,7 +5,7 @@ from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.comparing import Comparison, compare
 from mlflow_dovetail.prediction_tables.comparison_page import render_comparison
 from mlflow_dovetail.prediction_tables.comparison_text import as_json, as_text
-from mlflow_dovetail.prediction_tables.images_named import NamedBatches
+from mlflow_dovetail.prediction_tables.images_named import NamedImages
 from mlflow_dovetail.prediction_tables.policies import All, First, PerClass, Policy, RandomCount, RandomShare, Worst
 from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_last_epoch, read_media, read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import is_manifest, read_manifest
@@ -24,7 +24,7 @@ __all__ = [
     "Image",
     "Json",
     "Manifest",
-    "NamedBatches",
+    "NamedImages",
     "Number",
     "PerClass",
     "Policy",

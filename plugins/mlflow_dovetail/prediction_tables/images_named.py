@@ -1,14 +1,15 @@
-"""Naming examples by the content of their images, which takes a look at every pixel: only where they are new."""
+"""Naming examples by the content of their images, which takes long: only where they are new."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import islice
 from typing import NamedTuple
 
 from mlflow_dovetail.prediction_tables.images import Images
 from mlflow_dovetail.prediction_tables.values import Given, take
 
-# About 25 MB of prints and names.
+# About 40 MB of prints and names.
 MOST_EXAMPLES = 200_000
 
 
@@ -19,10 +20,10 @@ class Named(NamedTuple):
     names: list[str]
 
 
-class NamedBatches:
-    """Remembers the names of batches of images that come again, as those of a validation do in every epoch.
+class NamedImages:
+    """Remembers the names of images that come again, as those of a validation do in every epoch, in whatever order.
 
-    A batch is known by its place and by every image's print: see `Images.prints`.
+    An image is known by its print, which is of every pixel: see `Images.prints`.
 
     Args:
         name: Of each image of a batch by its content.
@@ -30,23 +31,20 @@ class NamedBatches:
 
     def __init__(self, name: Callable[[Given], list[str]]) -> None:
         self._name = name
-        self._named: dict[Hashable, Named] = {}
-        self._room = MOST_EXAMPLES
+        self._names: dict[Hashable, str] = {}
 
-    def look(self, place: Hashable, images: Given) -> Named:
+    def look(self, images: Given) -> Named:
         """The prints and names of a batch.
 
         Args:
-            place: Where it comes again: such as the data loader's name and the number of the batch.
             images: A tensor, (n, height, width) or (n, channels, height, width).
         """
         batch = Images(take(images, is_image_column=True))
         prints = batch.prints(range(len(batch)))
-        known = self._named.get(place)
-        if known is not None and known.prints == prints:
-            return known
-        found = Named(prints, self._name(images))
-        if known is not None or len(batch) <= self._room:
-            self._room += (len(known.prints) if known else 0) - len(batch)
-            self._named[place] = found
-        return found
+        new = [row for row, one in enumerate(prints) if one not in self._names]
+        found: dict[Hashable, str] = {}
+        if new:
+            fresh = self._name(images if len(new) == len(prints) else images[new])
+            found = dict(zip((prints[row] for row in new), fresh, strict=True))
+            self._names.update(islice(found.items(), MOST_EXAMPLES - len(self._names)))
+        return Named(prints, [found.get(one) or self._names[one] for one in prints])

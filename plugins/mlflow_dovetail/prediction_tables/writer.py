@@ -115,7 +115,7 @@ class TableWriter:
         Args:
             columns: For each column one value a row: a tensor on any device, an array, a list, images of PIL, a pandas
                 or Arrow column; or a single value, which all rows have.
-            prints: Of a column's images, where `NamedBatches` has taken them already.
+            prints: Of a column's images, where `NamedImages` has taken them already.
 
         Raises:
             DovetailError: The columns have different lengths, are not those of the batches before, or hold something
