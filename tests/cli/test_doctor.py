@@ -86,16 +86,13 @@ def test_colours_are_for_terminals():
 
 def test_ctrl_c_ends_every_check(patient: Patient, tmp_path):
     """No child is left behind."""
-    (site := tmp_path / "site" / "slow-1.0.dist-info").mkdir(parents=True)
-    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
-    (site / "entry_points.txt").write_text("[hydra.plugins]\nslow = slow_plugin:thing\n")
     started = tmp_path / "started"
-    (site.parent / "slow_plugin.py").write_text(
-        f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    patient.plug_in(
+        "hydra.plugins",
+        f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n",
     )
-    environment = {**patient.environment, "PYTHONPATH": str(site.parent)}
     command = [sys.executable, "-m", "mlflow_dovetail", "doctor"]
-    process = subprocess.Popen(command, cwd=patient.root, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=patient.root, env=patient.environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -39,14 +39,15 @@ def test_the_best_comes_first_and_what_failed_never_does(direction, order):
 
 
 def test_children_stand_in_columns():
-    lines = dict(child_rows(run("parent"), CHILDREN[:3]))
-    assert lines == {
-        "low": "low     FINISHED  0.25  lr=0.1",
-        "failed": "failed  FAILED    9             exception: ValueError: lr",
-        "none": "none    FINISHED",
-    }
+    low, failed, none = CHILDREN[:3]
+    assert child_rows(run("parent"), [none, failed, low]) == [
+        ("low", "low     FINISHED  0.25  lr=0.1"),
+        ("none", "none    FINISHED"),
+        ("failed", "failed  FAILED    9             exception: ValueError: lr"),
+    ]
     assert child_rows(run("parent"), []) == []
-    assert child_rows(run("parent"), [run("a", "RUNNING")]) == [("a", "a  RUNNING")]
+    running = run("a", "RUNNING", **{names.TAG_SWEEP_PARAMS: "x=1"})
+    assert child_rows(run("parent"), [running]) == [("a", "a  RUNNING  x=1")]
 
 
 def test_a_sweep_says_how_far_it_is():

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -41,11 +41,38 @@ class Patient:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         config = {"GIT_CONFIG_GLOBAL": str(self.home / "gitconfig"), "DVC_GLOBAL_CONFIG_DIR": str(self.home)}
-        return {**kept, **config, "GIT_CONFIG_NOSYSTEM": "1", "HOME": str(self.home), **self.variables}
+        path = os.pathsep.join(filter(None, [str(self.site), os.environ.get("PYTHONPATH")]))
+        own = {"GIT_CONFIG_NOSYSTEM": "1", "HOME": str(self.home), "PYTHONPATH": path}
+        return {**kept, **config, **own, **self.variables}
 
     @property
     def database(self) -> Path:
         return self.root / "mlflow.db"
+
+    @property
+    def site(self) -> Path:
+        """What is here is imported before what is installed."""
+        return self.home / "site"
+
+    def install(self, name: str, version: str, entry_points: str = "", **modules: str) -> None:
+        """A package, as pip leaves it; `modules` are their code."""
+        folder = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (folder / "entry_points.txt").write_text(entry_points)
+        for module, code in modules.items():
+            (self.site / f"{module}.py").write_text(code)
+
+    def plug_in(self, group: str, code: str) -> None:
+        """A package `sick` with one entry point, whose module is `code`."""
+        self.install("sick", "1.0", f"[{group}]\nsick = sick_plugin:thing\n", sick_plugin=code)
+
+    def execute(self, *statements: str) -> None:
+        """Change the database behind MLflow's back."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
 
     def call(self, *command: str) -> str:
         done = subprocess.run(
@@ -74,6 +101,12 @@ class Patient:
         chosen = [one for one in found if one.level == level]
         assert len(chosen) == 1, found
         return chosen[0]
+
+    def is_told(self, name: str, level: str, told: str, remedy: str) -> None:
+        """A check says in its one finding of this level what is wrong, and what to do."""
+        found = self.only(name, level)
+        assert told in f"{found.what} {found.why}"
+        assert remedy in found.do
 
     def is_well(self, name: str) -> None:
         """A check finds nothing to tell."""
@@ -133,23 +166,6 @@ def patient(well: Patient, tmp_path: Path) -> Patient:
     """A copy to break."""
     shutil.copytree(well.root.parent, tmp_path / "copy", symlinks=True)
     copy = Patient(tmp_path / "copy" / "project", tmp_path / "copy" / "home", {"MLFLOW_DISABLE_TELEMETRY": "true"})
-    with closing(sqlite3.connect(copy.database)) as connection:
-        move = "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)"
-        connection.execute(move, (well.root.as_uri(), copy.root.as_uri()))
-        connection.commit()
+    moved = f"replace(artifact_location, '{well.root.as_uri()}', '{copy.root.as_uri()}')"
+    copy.execute(f"UPDATE experiments SET artifact_location = {moved}")
     return copy
-
-
-@pytest.fixture
-def plugin(patient: Patient, tmp_path: Path) -> Callable[..., None]:
-    """`plugin(group, code)`: an installed package `sick` with one entry point, whose module is `code`."""
-
-    def install(group: str, code: str) -> None:
-        site = tmp_path / "site"
-        (site / "sick-1.0.dist-info").mkdir(parents=True)
-        (site / "sick-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: sick\nVersion: 1.0\n")
-        (site / "sick-1.0.dist-info/entry_points.txt").write_text(f"[{group}]\nsick = sick_plugin:thing\n")
-        (site / "sick_plugin.py").write_text(code)
-        patient.variables["PYTHONPATH"] = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(":")
-
-    return install

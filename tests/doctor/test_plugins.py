@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
@@ -29,28 +28,24 @@ def test_ours_are_those_that_are_installed():
         (CALLBACKS, "raise ValueError('no such thing')", "warning", "does not load"),
     ],
 )
-def test_a_broken_one_is_named_with_its_error(patient: Patient, plugin, group, code, level, told):
-    plugin(group, code)
+def test_a_broken_one_is_named_with_its_error(patient: Patient, group, code, level, told):
+    patient.plug_in(group, code)
     found = patient.only("plugins mlflow" if group == PROVIDER else "plugins others", level)
     assert told in found.what and "'sick' of sick" in found.what
     assert found.why.startswith(("ValueError: no such thing", "SystemExit: 3", "ModuleNotFoundError", "AttributeError"))
     assert "pip uninstall" in found.do
 
 
-def test_one_that_prints_is_fine_and_spoils_nothing(patient: Patient, plugin):
-    plugin(
-        "hydra.plugins", "import os\nprint('{\"level\": \"problem\"}', flush=True)\nos.write(1, b'noise')\nthing = 1"
-    )
+def test_one_that_prints_is_fine_and_spoils_nothing(patient: Patient):
+    code = "import os\nprint('{\"level\": \"problem\"}', flush=True)\nos.write(1, b'noise')\nthing = 1"
+    patient.plug_in("hydra.plugins", code)
     found = patient.examine("plugins others")
     assert {one.level for one in found} == {"ok"}
     assert any("sick (hydra.plugins)" in one.what for one in found)
 
 
-def test_metadata_without_our_plugins_are_told(patient: Patient, tmp_path: Path):
+def test_metadata_without_our_plugins_are_told(patient: Patient):
     """As an editable install that was made before a plugin was."""
-    folder = tmp_path / "site" / "mlflow_dovetail-0.0.1.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mlflow-dovetail\nVersion: 0.0.1\n")
-    patient.variables["PYTHONPATH"] = str(tmp_path / "site")
+    patient.install("mlflow-dovetail", "0.0.1")
     told = patient.only("plugins others", "problem")
     assert "mlflow.run_context_provider" in told.what and "Install Dovetail anew" in told.do

@@ -6,8 +6,8 @@ import json
 import multiprocessing
 import subprocess
 import sys
-import threading
 import time
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -17,6 +17,7 @@ from mlflow_dovetail import names, store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.run.sync import find_folders, sync_folders
 from mlflow_dovetail.run_folder import Lease
+from mlflow_dovetail.sweeps import sweeper
 from mlflow_dovetail.sweeps.jobs import Jobs, as_json
 from mlflow_dovetail.sweeps.study import Identity, open_study
 
@@ -144,7 +145,7 @@ def test_a_process_of_another_machine_is_believed_while_it_is_heard_of(tmp_path,
         open_study(storage, "one", Identity({}), "minimize")
 
 
-def test_a_job_that_may_run_on_another_machine_is_waited_for(multirun, tmp_path, capsys):
+def test_a_job_that_may_run_on_another_machine_is_waited_for(multirun, tmp_path, capsys, monkeypatch):
     """The call before was killed: its study names the folder of its jobs, which lies on a disk of both machines."""
     jobs = tmp_path / "before" / ".jobs"
     jobs.mkdir(parents=True)
@@ -152,7 +153,8 @@ def test_a_job_that_may_run_on_another_machine_is_waited_for(multirun, tmp_path,
     assert multirun(Task(), "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=one") is None
     study = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     study.set_user_attr("dovetail.jobs", str(jobs))
-    threading.Timer(1.5, (jobs / "0.json").unlink).start()
+    ends = SimpleNamespace(sleep=lambda _: (jobs / "0.json").unlink())  # the job ends while it is waited for
+    monkeypatch.setattr(sweeper, "time", ends)
     ran_with = []
     task = Task(lambda _: ran_with.append((jobs / "0.json").exists()))
     assert multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=one") is None
