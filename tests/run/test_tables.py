@@ -38,12 +38,14 @@ def files(client: MlflowClient, run_id: str, folder: str) -> set[str]:
     return {Path(one.path).name for one in client.list_artifacts(run_id, folder)}
 
 
-def test_a_table_is_there_when_the_run_is_over(client: MlflowClient):
+def test_a_table_is_there_when_the_run_is_over(client: MlflowClient, capfd: pytest.CaptureFixture[str]):
     with dt.start_run(run_name="all in all") as run:
         table = run.table("val", {"label": Class(["cat", "dog"])})
         table.append({**ROWS, "epoch": 0})
         run.table("val").append({**ROWS, "epoch": 1})
+    capfd.readouterr()
     rows = dt.load_predictions("all in all")
+    assert capfd.readouterr().err == "", "no bar a file"
     assert rows.columns[0] == "run_id" and set(rows.run_id) == {run.run_id}
     assert rows.id.tolist() == ["a", "b", "a", "b"] and rows.epoch.tolist() == [0, 0, 1, 1]
     assert {"index.html", "manifest.json", "table.json"} <= files(client, run.run_id, "predictions/val")
@@ -64,7 +66,7 @@ def test_what_others_read_of_the_files_themselves(client: MlflowClient, tmp_path
     seen = f"select id, octet_length(p.image) from '{shards}' r join '{packs}' p on r.image = p.digest where epoch = 1"
     assert {row[0] for row in duckdb.sql(seen).fetchall()} == {"a", "b"}
     (page,) = folder.glob("index.html")
-    assert b"Content-Security-Policy" in page.read_bytes()
+    assert b"Content-Security-Policy" in page.read_bytes() and run.run_id.encode() in page.read_bytes()
 
 
 def test_rows_as_polars_are_those_of_arrow():

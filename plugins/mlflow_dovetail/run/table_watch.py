@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mlflow_dovetail import names
+from mlflow_dovetail.journal import Progress
 from mlflow_dovetail.run_folder import RunFolder, write_whole
 
 LOOK_SECONDS = 15.0
@@ -94,8 +95,7 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
                 manifest = compact(source, target, is_over=is_over)
                 left_out.update(manifest.left_out if manifest else {})
                 if is_over and manifest is not None and not _is_of_other_host(folder):
-                    run = {"run": folder.describe().name or "", "token": folder.token}
-                    write_views(target, manifest, run, is_piece=_is_piece(folder, source))
+                    write_views(target, manifest, _names_of(folder), is_piece=_is_piece(folder, source))
                 if is_over:
                     write_whole(source / _DONE, b"")
             except Exception as error:  # noqa: BLE001 - raised when the others are done
@@ -103,6 +103,13 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
     _say_lost(folder, left_out)
     if failed is not None:
         raise failed
+
+
+def _names_of(folder: RunFolder) -> dict[str, str]:
+    """What the run answers to: its id where it was recorded, which no store may have given yet."""
+    about = folder.describe()
+    run_id = about.run_id or Progress.load(folder, about.tracking_uri).run_id
+    return {"run": about.name or "", **({"run id": run_id} if run_id else {"token": folder.token})}
 
 
 def _is_of_other_host(folder: RunFolder) -> bool:

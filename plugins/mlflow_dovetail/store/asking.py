@@ -17,13 +17,15 @@ UPLOAD_TIMEOUT_SECONDS = 120
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# A bar a file: a table of predictions has several, and most are there at once.
+_PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 # SQLITE_CORRUPT and SQLITE_NOTADB, which have no numbers in Python 3.10.
 _DAMAGED = ("malformed", "not a database")
 _UNAVAILABLE_HTTP = frozenset({429, 500, 502, 503, 504})
 
 
 class _Patience:
-    """MLflow's request limits, set in the environment while a verb runs and put back afterwards.
+    """MLflow's request limits, and no progress bars, set in the environment while a verb runs and put back afterwards.
 
     MLflow reads them from the environment on every request and takes them from nowhere else (3.17). Its own are
     7 retries of 120 s: 247 s when refused, 1,205 s when the server hangs. A value that the user has set stays.
@@ -41,6 +43,7 @@ class _Patience:
             self._active += 1
             self._raise_to(_TIMEOUT, timeout_seconds)
             self._raise_to(_RETRIES, retries)
+            self._raise_to(_PROGRESS_BAR, 0)
         try:
             yield
         finally:
