@@ -24,7 +24,7 @@ patient, well = conftest.patient, conftest.well
 FOUND = [
     Finding("ok", "All is well with this one.", check="versions"),
     Finding("problem", "The database /data/mlflow.db is damaged.", "SQLite says: no.", "Run: dovetail sync", "store"),
-    Finding("warning", "A\x1b[31m word " * 20, "because " * 30, "/a/long/path/" + "that/stays/whole/" * 5, "dvc"),
+    Finding("warning", "A\x1b[31m word " * 20, "because " * 30, "/a/long/path/" + "that-stays/whole/" * 5, "dvc"),
 ]
 
 
@@ -60,6 +60,7 @@ def test_a_project_that_is_not_as_json_from_elsewhere(patient: Patient, tmp_path
     assert "other.db" in problems["store"]["what"] and problems["store"]["why"] and problems["store"]["do"]
     assert "Git is not installed" in problems["git"]["what"]
     assert any("MLflow tells its makers" in one["what"] for one in found)
+    assert any(str(patient.root.parent / "remote") in one["what"] for one in found)  # of the folder that was named
 
 
 @pytest.mark.parametrize("words", [("no-such-folder",), ("--no-such-option",)])
@@ -71,9 +72,9 @@ def test_wrong_usage(patient: Patient, words: tuple[str, ...]):
 def test_the_page_is_wrapped_aligned_and_inert(width: int):
     page = as_page(FOUND, width=width, colour=False)
     assert "\x1b" not in page and "\\x1b[31m" in page
-    assert "do   /a/long/path/that/stays/whole/that/stays/whole/" in page
-    rows = [line for line in page.splitlines() if "that/stays" not in line]
-    assert max(map(len, rows)) <= max(width, 50)
+    assert "do   /a/long/path/that-stays/whole/that-stays/whole/" in page
+    rows = [line for line in page.splitlines() if "that-stays" not in line]
+    assert max(map(len, rows)) <= min(max(width, 50), 110)
     # What, why and do begin in one column.
     (problem,) = [line for line in page.splitlines() if line.startswith("problem")]
     assert problem.index("The") == 20

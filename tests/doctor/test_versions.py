@@ -19,9 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_every_range_that_dovetail_states_is_in_the_table():
-    project = (
-        (REPOSITORY / "pyproject.toml").read_text("utf-8").partition("\ndependencies = ")[2].partition("dev = [")[0]
-    )
+    project = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    project = project.partition("\ndependencies = ")[2].partition("dev = [")[0]
     requirements = map(Requirement, re.findall(r'"([a-z0-9-]+[<>=!][^"]*)"', project))
     stated = {one.name: one.specifier for one in requirements}
     assert len(stated) >= 12
