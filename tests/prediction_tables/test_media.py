@@ -220,11 +220,11 @@ def test_an_example_that_comes_again_is_known_by_its_id(table, looked_at, form):
 
 
 @pytest.mark.parametrize("given", [lambda array: array, torch.from_numpy, elsewhere], ids=["array", "CPU", "GPU"])
-@pytest.mark.parametrize("place", [(0, 0), (100, 3), (223, 223), (51, 190)])
+@pytest.mark.parametrize("place", [(0, 0, 0), (1, 100, 3), (2, 223, 223), (1, 51, 190)])
 def test_a_picture_of_which_one_pixel_changed_by_one_level_is_another_image(table, place, given):
     writer = table.writer()
     changed = PHOTOS[:1].copy()
-    changed[0, 1, place[0], place[1]] ^= 1
+    changed[(0, *place)] ^= 1
     for image in (PHOTOS[:1], changed, PHOTOS[:1]):
         writer.append({"id": ["a"], "image": given(image)})
     table.compact()
@@ -317,11 +317,14 @@ def test_two_examples_of_one_id_keep_their_own_images(table):
     assert table.column("image")[:4] == table.column("image")[4:]
 
 
-def test_beyond_the_limit_no_picture_is_looked_at(table, looked_at):
+@pytest.mark.parametrize("given", [lambda array: array, elsewhere], ids=["CPU", "GPU"])
+def test_beyond_the_limit_no_picture_is_looked_at(table, looked_at, given):
+    CAME.clear()
     writer = table.writer(most_images=2)
     for _ in range(2):
-        writer.append({"id": range(6), "image": PHOTOS})
+        writer.append({"id": range(6), "image": given(PHOTOS)})
     assert len(looked_at) == 2
+    assert sum(CAME) <= PHOTOS.size + 2 * 6 * 2
     assert table.compact().left_out == {"images beyond the table's limit": 4}
     assert [digest is not None for digest in table.column("image")] == [True, True, False, False, False, False] * 2
 

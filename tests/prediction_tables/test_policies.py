@@ -258,8 +258,7 @@ def test_a_writer_that_gave_up_holds_up_no_epoch(table, monkeypatch, gave_up):
         _append(writer, LOSSES[:2], 0)
     if gave_up:
         second.give_up()
-    for epoch in (1, 2):
+    for epoch in (1, 2):  # it is known at each call, not only at the one that reads it
         _append(first, LOSSES[:2], epoch)
-    for _ in range(2):
         manifest = table.compact(is_over=False)
     assert (manifest.rows if manifest else 0) == (4 if gave_up else 0)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.prediction_tables import compaction, parquet_files
+from mlflow_dovetail.prediction_tables import compaction, parquet_files, settling
 from mlflow_dovetail.prediction_tables.columns import Number
 from mlflow_dovetail.prediction_tables.reading import files_of_last_epoch, read_last_epoch, read_media, read_table
 from mlflow_dovetail.prediction_tables.reading_manifests import read_manifest
@@ -189,6 +189,7 @@ EPOCHS = [
     ("whole", [0, 1, 2, 2, 1], [2, 3]),
     ("halves", [0.5, 1.5, 1.5, 0.5, 0.5], [1, 2]),
     ("with gaps", [0.0, None, 3.0, float("nan"), 3.0], [2, 4]),
+    ("infinite", [0.0, 1.0, float("inf"), float("inf"), 1.0], [1, 4]),
     ("none", [None] * 5, [0, 1, 2, 3, 4]),
     ("texts", list("abcde"), [0, 1, 2, 3, 4]),
 ]
@@ -204,12 +205,14 @@ def test_the_last_epoch_is_read_alone(table, monkeypatch, epochs, rows):
 
 
 def test_of_many_epochs_only_the_last_ones_files_and_groups_are_read(table, monkeypatch):
-    monkeypatch.setattr(compaction, "SHARD_ROWS", 400)
+    for module, name, rows in ((compaction, "SHARD_ROWS", 400), (settling, "_TOGETHER_ROWS", 400)):
+        monkeypatch.setattr(module, name, rows)
     monkeypatch.setattr(compaction, "_GROUP_ROWS", 50)
     writer = table.writer()
     for epoch in range(40):
         _say(writer, epoch, [str(number) for number in range(100)], float(epoch))
     manifest = table.compact()
+    assert len(manifest.data) == 10
     (last,) = files_of_last_epoch(manifest)
     for file in set(manifest.data) - {last}:
         (table.target / file.path).unlink()
@@ -258,7 +261,8 @@ RESUMED = [
 @pytest.mark.parametrize(("more", "first", "second", "stay"), [one[1:] for one in RESUMED], ids=[r[0] for r in RESUMED])
 def test_what_was_said_at_earlier_steps_is_not_said_again(table, more, first, second, stay):
     for attempt, steps in ((1, first), (2, second)):
-        writer = table.writer(writer=str(attempt), attempt=attempt)
+        said = {"step": Number} if None in first else None
+        writer = table.writer(writer=str(attempt), attempt=attempt, columns=said)
         for step in steps:
             writer.append({"id": ["a", "b"], "step": [step] * 2, **more})
     table.compact()

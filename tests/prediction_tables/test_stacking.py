@@ -44,11 +44,18 @@ def test_probabilities_stand_in_the_order_of_the_first_runs_classes():
     assert stack([unnamed, first])["probabilities"].to_pylist() == [[1, 0, 0], [0.5, 0.25, 0.25]]
 
 
-@pytest.mark.parametrize("classes", [("cat", "dog"), ("cat", "dog", "<b>"), ("cat", "cat", "dog")])
-def test_probabilities_of_other_classes_are_refused(classes):
-    lists = [[1.0 / len(classes)] * len(classes)]
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (CATS, ("cat", "dog")),
+        (CATS, ("cat", "dog", "<b>")),
+        (("cat", "cat", "dog"), ("cat", "dog", "cat")),  # which of the two is which?
+    ],
+)
+def test_probabilities_of_other_classes_are_refused(first, second):
+    parts = [part("probabilities", [[1.0 / len(classes)] * len(classes)], classes) for classes in (first, second)]
     with pytest.raises(DovetailError, match="one by one"):
-        stack([part("probabilities", [[0.5, 0.25, 0.25]], CATS), part("probabilities", lists, classes)])
+        stack(parts)
 
 
 def test_a_column_that_a_run_does_not_have_is_missing_in_its_rows():
