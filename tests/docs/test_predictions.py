@@ -6,6 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
+
+from mlflow_dovetail.prediction_tables import schema
+from mlflow_dovetail.prediction_tables.streams import MOST_IMAGES
 
 from .conftest import bash_blocks
 
@@ -48,7 +52,7 @@ def test_the_example_is_shown_compared_and_loaded(tmp_path: Path, shell):
     asked = "assert by_label.set_index('label').confidence.to_dict() == {'cat': 0.9, 'dog': 0.6}, by_label"
     run(tmp_path, example, second, load, check, query, asked)
     printed = shell(bash_blocks(PAGE), tmp_path)
-    assert re.search(r"^b +dog +cat +0.6", printed, re.MULTILINE), printed
+    assert re.search(r"^b +Wrong +dog +cat +0.6", printed, re.MULTILINE), printed
     assert re.search(r"newly right +1", printed) and "McNemar" in printed
     assert (tmp_path / "diff.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
@@ -59,3 +63,11 @@ def test_texts_numbers_and_masks_are_kept(tmp_path: Path):
     printed = run(tmp_path, *models, f"KINDS = {KINDS!r}", CHECK)
     for line in ("texts 4 {}", "numbers 20 {}", "masks 6 {}"):
         assert line in printed, printed
+
+
+def test_the_stored_form_is_told_whole():
+    page = PAGE.read_text(encoding="utf-8")
+    fields = [*schema.Manifest.__struct_fields__, *schema.File.__struct_fields__, *schema.Column.__struct_fields__]
+    for name in (*fields, *get_args(schema.Kind), *schema.MEDIA_COLUMNS):
+        assert f"`{name}`" in page, name
+    assert f"version {schema.VERSION} of this form" in page and f"{MOST_IMAGES:,} different ones" in page

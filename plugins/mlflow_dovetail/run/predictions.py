@@ -158,8 +158,10 @@ def _bring(opened: RunStore, run: StoredRun, folder: Path, path: str) -> None:
 
 def _no_table(opened: RunStore, run: StoredRun, table: str) -> DovetailError:
     there = tables_of(opened, run)
-    return RunNotFound(
-        f"The run {run.run_id} has no prediction table {table!r}.",
-        f"It has {', '.join(there)}." if there else "It has none, or has not ended yet.",
-        "Name one of these: --table NAME." if there else 'Log one: run.table("val").append({...}).',
-    )
+    if there:
+        why = f"It has {', '.join(there)}."
+        remedy = "Name one of these: --table NAME. Of a run that has just ended others may be on their way."
+    else:
+        why = "It has none, or has not ended yet."
+        remedy = 'Log one: run.table("val").append({...}).'
+    return RunNotFound(f"The run {run.run_id} has no prediction table {table!r}.", why, remedy)
