@@ -27,7 +27,9 @@ def test_joblib_on_a_fresh_database_with_a_job_that_fails_and_one_that_is_killed
     program = studied_without_database
     (program.folder / "broken").touch()
     (program.folder / "deadly").write_text("2")
-    code, output = program.run("-m", *JOBLIB, *GRID, "hydra.sweeper.n_jobs=3", "hydra.sweeper.params={x:'1,0,-1'}")
+    # One folder for all calls: nothing in it is taken for this call's own.
+    command = ("-m", *JOBLIB, *GRID, "hydra.sweep.dir=multirun", "hydra.sweeper.n_jobs=3")
+    code, output = program.run(*command, "hydra.sweeper.params={x:'1,0,-1'}")
     assert code == 1, output
     parent, children = family()
     deadline = time.monotonic() + 60
@@ -45,7 +47,7 @@ def test_joblib_on_a_fresh_database_with_a_job_that_fails_and_one_that_is_killed
 
     (program.folder / "broken").unlink()
     (program.folder / "deadly").unlink()
-    code, output = program.run("-m", *JOBLIB, *GRID, "hydra.sweeper.n_jobs=3", "hydra.sweeper.params={x:'1,0,-1'}")
+    code, output = program.run(*command, "hydra.sweeper.params={x:'1,0,-1'}")
     assert code == 0, output
     again, children = family()
     assert (again.run_id, again.status) == (parent.run_id, "FINISHED")
@@ -78,4 +80,4 @@ def test_ctrl_c_ends_the_jobs_as_killed_and_leaves_no_process(studied, family, l
     assert parent.status == "KILLED"
     assert by_params(children) == {"x=1": ("FINISHED", ""), "x=2": ("KILLED", "SIGINT")}
     assert parent.tags[names.TAG_SWEEP_PROGRESS] == "1 of 4, 1 cut off"
-    assert not list(studied.folder.glob("multirun/*/.jobs"))
+    assert not list(studied.folder.glob("multirun/*/.jobs*"))

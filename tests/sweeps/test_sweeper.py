@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
+import msgspec
 import optuna
 import pytest
 
@@ -17,8 +20,8 @@ from mlflow_dovetail import names, store
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.run.sync import find_folders, sync_folders
 from mlflow_dovetail.run_folder import Lease
-from mlflow_dovetail.sweeps import sweeper
-from mlflow_dovetail.sweeps.jobs import Jobs, as_json
+from mlflow_dovetail.sweeps import jobs as sweep_jobs
+from mlflow_dovetail.sweeps.jobs import Jobs
 from mlflow_dovetail.sweeps.study import Identity, open_study
 
 GRID = "hydra/sweeper/sampler=grid"
@@ -68,16 +71,21 @@ def test_a_job_that_exits_fails_alone_and_a_search_goes_on_past_it(multirun, fam
     assert len(more.xs) == 1 and more.xs[0] not in search.xs
 
 
-@pytest.mark.parametrize(("before", "after"), [("name=one", "name=two"), (None, "+y='[1,3]'")])
-def test_another_fixed_value_in_params_is_another_study(multirun, before, after):
+def test_another_fixed_value_is_another_study(multirun):
     def xs(fixed):
-        key, _, value = (fixed or "").partition("=")
         task = Task()
-        said = [f"+hydra.sweeper.params={{{key}:{value}}}"] if fixed else []
-        assert multirun(task, GRID, "hydra.sweeper.params.x='0,1'", *said) is None
+        assert multirun(task, GRID, "hydra.sweeper.params.x='choice(0)'", fixed) is None
         return task.xs
 
-    assert [xs(before), xs(after), xs(before)] == [[0, 1], [0, 1], []]
+    different = [
+        "+hydra.sweeper.params={name: one}",
+        "+hydra.sweeper.params={name: two}",
+        "+hydra.sweeper.params={+y: '[1,3]'}",
+        "+direction=north",  # the sweeper has a setting of that name too
+        "+direction=south",
+    ]
+    assert [xs(fixed) for fixed in different] == [[0]] * 5
+    assert xs(different[0]) == []
 
 
 @pytest.mark.filterwarnings("ignore:Query string argument:sqlalchemy.exc.SAWarning")
@@ -88,6 +96,38 @@ def test_another_sweep_is_refused_without_telling_the_storages_password(tmp_path
     with pytest.raises(DovetailError, match="It is another sweep: x differ") as refused:
         open_study(storage, "one", Identity({"x": "2"}), "minimize")
     assert "optuna.db" in str(refused.value) and "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why", "remedy"),
+    [
+        ("damage", "file is not a database", "move it away"),
+        ("lock", "database is locked", "no other program has it locked"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_says_what_to_do(tmp_path, spoil, why, remedy):
+    path = tmp_path / "optuna.db"
+    with closing(sqlite3.connect(":memory:" if spoil == "damage" else path)) as other:
+        if spoil == "damage":
+            path.write_bytes(b"no database" * 100)
+        else:
+            other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DovetailError, match="Cannot open the study's storage sqlite") as refused:
+            open_study(f"sqlite:///{path}?timeout=0.1", "one", Identity({}), "minimize")
+    assert why in refused.value.why and remedy in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        ([GRID], "Cannot try every value of x"),
+        (["hydra.sweeper.storage={_target_: optuna.storages.InMemoryStorage}"], "Cannot use hydra.sweeper.storage"),
+    ],
+)
+def test_what_no_study_can_do_is_refused_before_there_is_one(multirun, tmp_path, overrides, what):
+    task = Task()
+    assert f"No trial was run. {what}" in multirun(task, *overrides)
+    assert task.xs == [] and not (tmp_path / "optuna.db").exists()
 
 
 def test_a_value_that_is_told_twice_is_one_point_of_the_grid(multirun):
@@ -136,7 +176,7 @@ def test_of_some_that_start_at_once_one_gets_the_study(tmp_path):
 def test_a_process_of_another_machine_is_believed_while_it_is_heard_of(tmp_path, silent_seconds, is_refused):
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
     study = optuna.create_study(storage=storage, study_name="one")
-    study.set_user_attr("dovetail.lease", as_json(Lease("node7", "another boot", "", 12, "1")))
+    study.set_user_attr("dovetail.lease", msgspec.to_builtins(Lease("node7", "another boot", "", 12, "1")))
     study.set_user_attr("dovetail.beat", time.time() - silent_seconds)
     if is_refused:
         with pytest.raises(DovetailError, match="The process 12 of the machine or container node7 is at it"):
@@ -149,12 +189,16 @@ def test_a_job_that_may_run_on_another_machine_is_waited_for(multirun, tmp_path,
     """The call before was killed: its study names the folder of its jobs, which lies on a disk of both machines."""
     jobs = tmp_path / "before" / ".jobs"
     jobs.mkdir(parents=True)
-    (jobs / "0.json").write_text(json.dumps(as_json(Lease("node7", "another boot", "", 12, "1"))))
+    (jobs / "0.json").write_bytes(msgspec.json.encode(Lease("node7", "another boot", "", 12, "1")))
     assert multirun(Task(), "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=one") is None
     study = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     study.set_user_attr("dovetail.jobs", str(jobs))
-    ends = SimpleNamespace(sleep=lambda _: (jobs / "0.json").unlink())  # the job ends while it is waited for
-    monkeypatch.setattr(sweeper, "time", ends)
+    interrupted = SimpleNamespace(sleep=lambda _: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(sweep_jobs, "time", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        multirun(Task(), "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=one")
+    ends = SimpleNamespace(sleep=lambda _: (jobs / "0.json").unlink())  # the job ends while it is waited for, once more
+    monkeypatch.setattr(sweep_jobs, "time", ends)
     ran_with = []
     task = Task(lambda _: ran_with.append((jobs / "0.json").exists()))
     assert multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=one") is None

@@ -62,7 +62,8 @@ class SweepCallback(Callback):
         """Create the parent, unless the sweeper does when it knows which study it goes on with."""
         self._swept = set(swept(config))
         if config.hydra.launcher._target_ != _BASIC_LAUNCHER:
-            self.jobs = Jobs(Path(config.hydra.sweep.dir) / ".jobs")
+            # A name of its own: `hydra.sweep.dir` may be the one of the call before, whose jobs are at an end.
+            self.jobs = Jobs(Path(config.hydra.sweep.dir) / f".jobs-{secrets.token_hex(4)}")
             self.jobs.watch()
         if config.hydra.sweeper._target_ == STUDY_SWEEPER:
             from mlflow_dovetail.sweeps.sweeper import StudySweeper

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import optuna
 
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.run.abandoned import SILENT_SECONDS
 from mlflow_dovetail.run_folder import Lease
-from mlflow_dovetail.sweeps.jobs import as_json
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def take(study: optuna.Study, *, is_alone: bool) -> None:
     """
     _refuse(study)
     study.set_user_attr(_BEAT, time.time())
-    study.set_user_attr(_LEASE, as_json(Lease.own()))
+    study.set_user_attr(_LEASE, msgspec.to_builtins(Lease.own()))
     if not is_alone:
         time.sleep(_SETTLING_SECONDS)
         _refuse(study)
@@ -67,7 +67,7 @@ def _beat(study: optuna.Study, over: threading.Event) -> None:
 
 def _refuse(study: optuna.Study) -> None:
     known: dict[str, Any] = study.user_attrs
-    lease = Lease(**known[_LEASE]) if known.get(_LEASE) else None
+    lease = msgspec.convert(known[_LEASE], Lease) if known.get(_LEASE) else None
     if lease is None or lease == Lease.own():
         return
     silent = time.time() - known.get(_BEAT, 0.0)

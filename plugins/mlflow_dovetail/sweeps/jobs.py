@@ -6,7 +6,7 @@ job that Ctrl-C ends could not say so.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
 import signal
@@ -17,8 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from mlflow_dovetail.run.endings import Terminated
 from mlflow_dovetail.run_folder import Lease, read_json
+
+log = logging.getLogger(__name__)
 
 # A run that is interrupted waits 10 s at most for its store.
 PATIENCE_SECONDS = 20.0
@@ -64,7 +68,7 @@ class Jobs:
         if not self.folder.parent.is_dir():
             return  # another machine, with a disk of its own
         try:
-            self._file(job).write_text(json.dumps(as_json(Lease.own())), encoding="utf-8")
+            self._file(job).write_bytes(msgspec.json.encode(Lease.own()))
         except FileNotFoundError:
             raise KeyboardInterrupt from None
         if (self.folder / _OVER).exists():
@@ -100,6 +104,21 @@ class Jobs:
         with suppress(OSError):
             (self.folder / _OVER).touch()
 
+    def wait_for_left(self) -> None:
+        """In a later sweep's process: until the jobs have ended that a killed one left behind; their values count."""
+        self.close()
+        left = self.left()
+        if pids := [str(lease.pid) for lease in left.values() if lease.life() == "alive"]:
+            log.info("Waiting for jobs that the call before has left running: processes %s.", ", ".join(pids))
+        for path in [path for path, lease in left.items() if lease.life() == "unknown"]:
+            log.warning(
+                "Waiting for a job that may run on %s. If it is gone, remove %s: its values then run again.",
+                left[path].host,
+                path,
+            )
+        while self.left():
+            time.sleep(_LOOK_SECONDS)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Interrupt the jobs of this machine, and wait until they have ended; the second signal waits for nobody."""
         self._give_back()
@@ -129,8 +148,3 @@ class Jobs:
 
     def _file(self, job: int) -> Path:
         return self.folder / f"{job}.json"
-
-
-def as_json(lease: Lease) -> dict[str, Any]:
-    """A lease's fields, which make it again."""
-    return {field: getattr(lease, field) for field in lease.__struct_fields__}

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlflow_dovetail import store
-from mlflow_dovetail.errors import DovetailError
-from mlflow_dovetail.redact import strip_url_credentials
+from mlflow_dovetail.errors import DovetailError, causes
+from mlflow_dovetail.redact import mask_text, strip_url_credentials
 from mlflow_dovetail.store.creation import creating
 from mlflow_dovetail.sweeps import hold
 from mlflow_dovetail.sweeps.parent import Direction
@@ -28,6 +31,12 @@ _IDENTITY = "dovetail.identity"
 _PARENT = "dovetail.parent"
 _JOBS = "dovetail.jobs"
 _ERROR = "dovetail.error"
+
+_REMEDY_FOR_DAMAGE = "Put back a copy of it from a backup, or move it away: then the sweep begins anew."
+_REMEDY = (
+    "Check that hydra.sweeper.storage is what you mean, that it can be reached and written, and that no other program "
+    "has it locked; then run the same command again."
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,12 @@ def open_study(storage: str, name: str, identity: Identity, direction: Direction
     """Make the study, or find it again.
 
     Raises:
-        DovetailError: Its name belongs to another sweep, or a process that lives, or may live, is at it.
+        DovetailError: Its name belongs to another sweep, or a process that lives, or may live, is at it; or the storage
+            is damaged, is locked, does not answer, or is no database that Optuna can use.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     database = store.database_path(storage)
-    with creating(database) if database else nullcontext():
+    with _translated(storage), creating(database) if database else nullcontext():
         study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         known = study.user_attrs.get(_IDENTITY)
         if known is None:
@@ -81,11 +91,15 @@ def parent_token(study: optuna.Study, new: str) -> str:
     return str(study.user_attrs[_PARENT])
 
 
-def jobs_before(study: optuna.Study, folder: Path | None) -> Path | None:
-    """The folder with the jobs of the call before, for which this call's takes its place."""
+def jobs_before(study: optuna.Study) -> Path | None:
+    """The folder with the jobs of the call before; None where they had no processes of their own."""
     before = study.user_attrs.get(_JOBS)
-    study.set_user_attr(_JOBS, str(folder) if folder else None)
     return Path(before) if before else None
+
+
+def keep_jobs(study: optuna.Study, folder: Path | None) -> None:
+    """Name this call's folder to the next call. The jobs before are forgotten, so they must have ended."""
+    study.set_user_attr(_JOBS, str(folder) if folder else None)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, error: str) -> None:
@@ -150,6 +164,22 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@contextmanager
+def _translated(storage: str) -> Iterator[None]:
+    """What Optuna's storage raises: ImportError without a driver, RuntimeError over tables that are not its own."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+        said = next((one.orig for one in causes(error) if isinstance(one, DBAPIError)), error)
+        # Of a lock, a missing folder and the like it is a subclass.
+        is_damaged = type(said) is sqlite3.DatabaseError
+        raise DovetailError(
+            f"Cannot open the study's storage {strip_url_credentials(storage)}.",
+            f"{type(said).__name__}: {mask_text(str(said)).rstrip('.')}.",
+            _REMEDY_FOR_DAMAGE if is_damaged else _REMEDY,
+        ) from error
 
 
 def _other_sweep(name: str, storage: str, differences: Sequence[str]) -> DovetailError:

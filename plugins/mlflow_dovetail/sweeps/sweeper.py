@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution
 
 from mlflow_dovetail import redact, store
 from mlflow_dovetail.errors import DovetailError
@@ -39,16 +39,16 @@ _GRID = "optuna.samplers.GridSampler"
 # again draws what it would have drawn.
 _DESIGNS = (_GRID, "optuna.samplers.QMCSampler")
 _LONGEST_ERROR = 500
-_LOOK_SECONDS = 0.5
 
 
 class StudySweeper(OptunaSweeperImpl):
     """A sweep that is a study: the same command goes on with it until `n_trials` trials are complete.
 
     It takes what Hydra's Optuna sweeper takes, and differs in this: `n_trials` counts what all calls together have
-    completed; `storage` is `optuna.db` in the project's root when left out, where a relative sqlite path begins too;
-    `study_name` is made from what is swept and the rest of the configuration when left out; `max_failure_rate` is the
-    share of this call's trials above which it gives up; the sampler `grid` tries every combination, in order.
+    completed; `storage` is a URL and no object, `optuna.db` in the project's root when left out, where a relative
+    sqlite path begins too; `study_name` is made from what is swept and the rest of the configuration when left out;
+    `max_failure_rate` is the share of this call's trials above which it gives up; the sampler `grid` tries every
+    combination, in order.
 
     Source:
         hydra-optuna-sweeper 1.4.0rc3, whose own loop begins anew each time.
@@ -72,11 +72,12 @@ class StudySweeper(OptunaSweeperImpl):
         self._space = {key: one for key, one in space.items() if key not in fixed}
         self._fixed = [*(f"{key}={value}" for key, value in fixed.items()), *deleted]
         try:
+            grid = self._grid()
             study = self._open()
         except DovetailError as error:
             sys.exit(f"No trial was run. {error}")
         with hold.held(study):
-            self._go_on(study)
+            self._go_on(study, grid)
 
     def _open(self) -> optuna.Study:
         directions = self._get_directions()
@@ -87,9 +88,16 @@ class StudySweeper(OptunaSweeperImpl):
                 "Give one direction, or use Hydra's own sweeper: its _target_ is "
                 "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper.",
             )
+        if not isinstance(self.storage, str | None):
+            raise DovetailError(
+                "Cannot use hydra.sweeper.storage.",
+                "It is an object, and a study that the same command is to find again has an address.",
+                f"Give a URL such as {DEFAULT_STORAGE}, or leave it out.",
+            )
         assert self.config is not None
         sampler = OmegaConf.to_container(self._sampler_settings)
-        search = {"sampler": sampler, "direction": directions[0], **self._fixed_in_params()}
+        # By their full names, so that no value of the configuration has the same.
+        search = {"hydra.sweeper.sampler": sampler, "hydra.sweeper.direction": directions[0], **self._fixed_in_params()}
         identity = studies.Identity.of(self.config, self._space, search)
         name = self.study_name or f"{self.config.hydra.job.name}-{identity.digest}"
         storage = store.resolve_uri(self.storage or DEFAULT_STORAGE)
@@ -104,15 +112,16 @@ class StudySweeper(OptunaSweeperImpl):
         told = {"hydra.sweeper.params": fixed, "hydra.sweeper.custom_search_space": extender}
         return {key: value for key, value in told.items() if value}
 
-    def _go_on(self, study: optuna.Study) -> None:
+    def _go_on(self, study: optuna.Study, grid: list[studies.Point] | None) -> None:
         assert self.config is not None and self.hydra_context is not None
         callback = _callback(self.hydra_context.callbacks.callbacks)
-        grid = self._grid()
         total = self.n_trials if grid is None else len(grid)
         parent = None
         if callback is not None:
             token = studies.parent_token(study, secrets.token_hex(16))
-            _wait_for_jobs(studies.jobs_before(study, callback.jobs.folder if callback.jobs else None))
+            if before := studies.jobs_before(study):
+                Jobs(before).wait_for_left()
+            studies.keep_jobs(study, callback.jobs.folder if callback.jobs else None)
             parent = callback.begin(self.config, token, study.study_name, self._get_directions()[0], total)
         settle = partial(self._settle, study, parent)
         settle()
@@ -180,8 +189,19 @@ class StudySweeper(OptunaSweeperImpl):
         if self._sampler_settings._target_ != _GRID:
             return None
         # A value that is told twice is one choice to Optuna too.
-        choices = {key: [*dict.fromkeys(self._to_grid_sampler_choices(one))] for key, one in self._space.items()}
+        choices = {key: [*dict.fromkeys(self._choices(key, one))] for key, one in self._space.items()}
         return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+    def _choices(self, key: str, one: BaseDistribution) -> Sequence[Any]:
+        try:
+            return list(self._to_grid_sampler_choices(one))
+        except ValueError as error:
+            raise DovetailError(
+                f"Cannot try every value of {key}.",
+                "An interval has no end of them.",
+                f"Give a list, such as {key}=1,2,5, or a range with a step; or a sampler that draws, such as "
+                "hydra/sweeper/sampler=random.",
+            ) from error
 
     def _report(self, study: optuna.Study, total: int) -> None:
         complete = studies.count_complete(study)
@@ -191,25 +211,6 @@ class StudySweeper(OptunaSweeperImpl):
             log.info("Best: %s", _best(study))
             best = {"name": "optuna", "best_params": study.best_params, "best_value": study.best_value}
             OmegaConf.save(OmegaConf.create(best), Path(self.config.hydra.sweep.dir) / "optimization_results.yaml")
-
-
-def _wait_for_jobs(folder: Path | None) -> None:
-    """Until the jobs have ended whose sweep was killed: a launcher may leave them behind, and their values count."""
-    if folder is None:
-        return
-    jobs = Jobs(folder)
-    jobs.close()
-    left = jobs.left()
-    if pids := [str(lease.pid) for lease in left.values() if lease.life() == "alive"]:
-        log.info("Waiting for jobs that the call before has left running: processes %s.", ", ".join(pids))
-    for path in [path for path, lease in left.items() if lease.life() == "unknown"]:
-        log.warning(
-            "Waiting for a job that may run on %s. If it is gone, remove %s: its values then run again.",
-            left[path].host,
-            path,
-        )
-    while jobs.left():
-        time.sleep(_LOOK_SECONDS)
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, job: JobReturn) -> list[Exception]:
