@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from scaffold.copy import remove_temporary_copy
+from scaffold.git import run_git
 
 MAKER = "maker.pid"
 # A bake takes seconds. A number that another process has by now must not hold this one for ever.
@@ -98,13 +99,19 @@ def remove(project: Path) -> None:
         time.sleep(0.05)
 
 
+def is_finished(project: Path) -> bool:
+    """Whether a later bake of the same Python session has come to its end there: its last step is the commit."""
+    return (project / ".git").exists() and run_git(project, "rev-parse", "-q", "--verify", "HEAD").returncode == 0
+
+
 def watch(project: Path, repo: Path) -> None:
     cookiecutter = maker_of(repo)
     deadline = time.monotonic() + LONGEST_SECONDS
     while (maker := maker_of(repo)) and time.monotonic() < deadline:
         # Asked again: the hook at the end may have taken over while its cookiecutter ended.
         if not lives(maker) and maker_of(repo) == maker:
-            remove(project)
+            if not is_finished(project):
+                remove(project)
             break
         time.sleep(0.05)
     # Cookiecutter removes its copy only where all went well.

@@ -97,6 +97,35 @@ def test_a_directory_of_ones_own_survives_an_interruption(tmp_path, start):
     assert (project / "notes.txt").read_text() == "mine"
 
 
+AGAIN = """
+import itertools, sys
+from pathlib import Path
+from cookiecutter import generate
+from cookiecutter.main import cookiecutter
+
+write, files = generate.generate_file, itertools.count(1)
+
+def interrupted(*arguments, **options):
+    if next(files) == 8:
+        raise KeyboardInterrupt
+    return write(*arguments, **options)
+
+generate.generate_file = interrupted
+try:
+    cookiecutter(sys.argv[1], no_input=True)
+except KeyboardInterrupt:
+    cookiecutter(sys.argv[1], no_input=True, overwrite_if_exists=True)
+    Path("digits-classifier/notes.txt").write_text("mine")
+"""
+
+
+def test_a_project_baked_again_in_the_same_session_stays_at_its_end(tmp_path, repository_copy, bake_environment):
+    environment = {**bake_environment, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", AGAIN, repository_copy], cwd=tmp_path, env=environment, check=True)
+    wait_until(lambda: not [*tmp_path.glob("cookiecutter*/*")])
+    assert (tmp_path / "digits-classifier" / "notes.txt").read_text() == "mine"
+
+
 def test_a_failed_project_is_kept_where_that_was_asked_for(tmp_path, start, bake_environment, monkeypatch):
     (tmp_path / "bin").mkdir()
     broken = tmp_path / "bin" / "git"
