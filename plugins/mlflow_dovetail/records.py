@@ -53,7 +53,8 @@ class Artifact:
 class Run:
     """A run as the store had it at one moment.
 
-    `token` is None on a run that Dovetail did not create. `end_time_ms` is None while the run is RUNNING.
+    `token` is None on a run that Dovetail did not create. `end_time_ms` is that of its last end, also while it is
+    RUNNING again; None before the first.
     `metrics` holds the value at the largest step of each key, `metric_steps` that step.
     """
 

@@ -194,6 +194,19 @@ def test_a_database_of_the_time_when_the_run_went_on_is_given_the_rest(tmp_path,
     assert sync_folder(folder.path).state == "already complete"
 
 
+def test_a_run_that_mlflow_alone_has_resumed_is_not_made_anew(tmp_path, own):
+    from mlflow import MlflowClient
+
+    folder = write(tmp_path, f"sqlite:///{own}")
+    run_id = sync_folder(folder.path).run_id
+    client = MlflowClient(f"sqlite:///{own}")
+    client.update_run(run_id, status="RUNNING")
+    client.log_metric(run_id, "m0", 99.0, step=99)
+    assert sync_folder(folder.path).state == "already complete"
+    again = client.get_run(run_id)
+    assert (again.info.status, again.data.metrics["m0"]) == ("RUNNING", 99.0)
+
+
 def test_a_deleted_run_stays_deleted(tmp_path, own):
     from mlflow import MlflowClient
 

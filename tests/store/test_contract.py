@@ -287,11 +287,11 @@ def test_the_end_can_lie_in_the_past(run_store: RunStore, run: Run):
     assert run_store.get_run(run.run_id).end_time_ms == 1_700_000_000_000
 
 
-def test_a_run_that_goes_on_has_no_end(run_store: RunStore, run: Run):
-    run_store.set_status(run.run_id, "FINISHED")
+def test_a_run_that_goes_on_keeps_the_time_of_its_last_end(run_store: RunStore, run: Run):
+    run_store.set_status(run.run_id, "FINISHED", end_time_ms=1_700_000_000_000)
     run_store.set_status(run.run_id, "RUNNING")
     again = run_store.get_run(run.run_id)
-    assert (again.status, again.end_time_ms) == ("RUNNING", None)
+    assert (again.status, again.end_time_ms) == ("RUNNING", 1_700_000_000_000)
 
 
 # Every verb

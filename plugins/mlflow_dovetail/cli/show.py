@@ -135,7 +135,7 @@ def as_page(view: RunView, *, colour: bool) -> str:
 
 def _summary(view: RunView) -> list[tuple[str, str]]:
     run = view.run
-    ended = run.end_time_ms is not None
+    ended = run.status != "RUNNING" and run.end_time_ms is not None
     rows = [
         ("run", run.run_id),
         ("token", run.token or ""),

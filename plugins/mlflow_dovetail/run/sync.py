@@ -231,6 +231,8 @@ class _Sync:
         self._there = self._stores.find(self._to, progress.run_id)
         if self._there is None:
             return True
+        if progress.trainings and (self._there.end_time_ms or 0) >= progress.trainings[-1].time_ms:
+            return False  # the store has seen the end, and somebody has resumed the run since, with MLflow alone
         is_of_before = self._there.status == "RUNNING" and progress.status not in ("", "RUNNING")
         attempts = ("", progress.told.get(names.TAG_ATTEMPT))
         # A later attempt is another folder's, and so is a run that this one only adds to.

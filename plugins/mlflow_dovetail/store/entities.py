@@ -17,7 +17,6 @@ _CONTEXT_TAG = "mlflow.data.context"
 
 
 def to_record(run: entities.Run, experiment_name: str) -> Run:
-    """MLflow leaves the end time of a run that has gone back to RUNNING; the record does not."""
     info, data = run.info, run.data
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return Run(
@@ -28,7 +27,7 @@ def to_record(run: entities.Run, experiment_name: str) -> Run:
         experiment_id=info.experiment_id,
         experiment_name=experiment_name,
         start_time_ms=info.start_time or 0,
-        end_time_ms=None if info.status == "RUNNING" else info.end_time,
+        end_time_ms=info.end_time,
         artifact_uri=info.artifact_uri,
         params=dict(data.params),
         metrics=dict(data.metrics),

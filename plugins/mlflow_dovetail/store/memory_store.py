@@ -162,7 +162,7 @@ class MemoryStore:
 
     def set_status(self, run_id: str, status: RunStatus, *, end_time_ms: int | None = None) -> None:
         with self._entry(run_id) as entry:
-            end = None if status == "RUNNING" else end_time_ms or _now_ms()
+            end = entry.run.end_time_ms if status == "RUNNING" else end_time_ms or _now_ms()
             entry.run = replace(entry.run, status=status, end_time_ms=end)
 
     def close(self) -> None:
