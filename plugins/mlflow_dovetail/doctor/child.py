@@ -16,6 +16,7 @@ from typing import TextIO
 from mlflow_dovetail import store
 from mlflow_dovetail.doctor.records import Finding, Place, Step, problem
 from mlflow_dovetail.errors import DovetailError
+from mlflow_dovetail.redact import mask_text
 
 
 def main(given: str) -> None:
@@ -48,7 +49,7 @@ def _tell(out: TextIO, told: Finding | Step) -> None:
 
 
 def _failed(error: Exception) -> Finding:
-    what = (str(error).splitlines() or [""])[0][:300]
+    what = mask_text((str(error).splitlines() or [""])[0][:300])
     return problem(
         "This check has failed.",
         f"{type(error).__name__}: {what}",

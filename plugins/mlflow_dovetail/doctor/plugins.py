@@ -11,6 +11,7 @@ import os
 from importlib import metadata
 
 from mlflow_dovetail.doctor.records import Finding, Place, Step, Told, ok, problem, warning
+from mlflow_dovetail.redact import mask_text
 
 DISTRIBUTION = "mlflow-dovetail"
 OURS = {
@@ -74,7 +75,7 @@ def _load(plugin: metadata.EntryPoint) -> Finding | None:
     try:
         plugin.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+        why = f"{type(error).__name__}: {mask_text((str(error).splitlines() or [''])[0][:300])}"
         remedy = f"Mend or remove it: pip install --force-reinstall {_distribution(plugin)}, or pip uninstall it."
         if plugin.group.startswith("mlflow.") and not isinstance(error, _GOES_ON):
             return problem(f"{_named(plugin)} ends `import mlflow`.", why, remedy)

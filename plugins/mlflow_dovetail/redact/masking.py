@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from mlflow_dovetail.redact.secret_names import ASSIGNMENT, FLAG, PASSWORD, is_secret_name
-from mlflow_dovetail.redact.tokens import AUTHORIZATION, PRIVATE_KEY, TOKEN, URL_USER
+from mlflow_dovetail.redact.tokens import AUTHORIZATION, PRIVATE_KEY, TOKEN, URL_PASSWORD, URL_USER
 
 MASK = "***"
 
@@ -58,6 +58,8 @@ def strip_url_credentials(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return TOKEN.sub(MASK, url)
+    if "ssh" not in scheme:
+        rest = URL_PASSWORD.sub("", rest, count=1) if URL_PASSWORD.match(rest) else rest
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")

@@ -49,7 +49,12 @@ AUTHORIZATION = re.compile(
     r"[\w.~+/=\-]{1,8000}"
 )
 # Groups: the scheme with its slashes, the user (with the password).
-URL_USER = re.compile(r"(?<![A-Za-z0-9+.\-])([A-Za-z][A-Za-z0-9+.\-]{0,30}://)([^\s/?#\"'<>]{1,2000})@")
+# A password may hold a /, ? or # that nobody has escaped: SQLAlchemy takes it. What is no port is one.
+_UNESCAPED = r"[^\s/?#@:\"'<>]{0,300}:(?!\d{0,5}(?:[/?#\s\"'<>]|$))[^\s@\"'<>]{1,2000}"
+URL_USER = re.compile(
+    rf"(?<![A-Za-z0-9+.\-])([A-Za-z][A-Za-z0-9+.\-]{{0,30}}://)([^\s/?#\"'<>]{{1,2000}}|{_UNESCAPED})@"
+)
+URL_PASSWORD = re.compile(rf"{_UNESCAPED}@")
 
 _RULES = {rule: re.compile(form) for rule, form in TOKEN_FORMATS.items()}
 
