@@ -63,6 +63,7 @@ def test_a_seed_gives_the_same_trials_and_more_are_added_to_them(studied, family
     assert code == 0, output
     parent, children = family()
     in_two_calls = [x for _, (x, _) in sorted(tried(children).items())]
+    assert len({*in_two_calls}) == 2
     code, output = studied.run("-m", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=second")
     assert code == 0, output
     other, children = family("second")
