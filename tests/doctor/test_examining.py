@@ -76,10 +76,10 @@ def test_a_project_in_a_folder_of_any_name(patient: Patient, name: str):
 
 def test_a_check_that_hangs_is_ended_and_named(patient: Patient):
     patient.plug_in("hydra.plugins", "import time\ntime.sleep(600)\n")
-    quick = replace(OTHERS, seconds=4.0)
+    quick = replace(OTHERS, seconds=8.0)
     (*_, late) = examine(patient.root, environment=patient.environment, checks=(quick,))
     assert (late.check, late.level) == ("plugins", "problem")
-    assert "over 4 s while loading 'sick' of sick" in late.why
+    assert "over 8 s while loading 'sick' of sick" in late.why
 
 
 @pytest.mark.parametrize(

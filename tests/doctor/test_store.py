@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -124,6 +125,19 @@ def test_a_database_in_wal_mode_is_read_without_new_files(patient: Patient):
     wal(patient)
     patient.is_well("store")
     assert [path.name for path in patient.root.glob("mlflow.db*")] == ["mlflow.db"]
+
+
+def test_a_copy_with_its_log_is_read_without_new_files(patient: Patient):
+    """As somebody takes it from a program that goes on: the index is the one file that is not taken along."""
+    there = {path: patient.database.with_name(f"there{path}") for path in ("", "-wal")}
+    patient.database.rename(there[""])
+    with closing(sqlite3.connect(there[""], isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
+        for ending, path in there.items():
+            shutil.copy(path, f"{patient.database}{ending}")
+    patient.is_told("store", "problem", "older MLflow", "mlflow db upgrade")
+    assert sorted(path.name for path in patient.root.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db-wal"]
 
 
 def test_a_locked_database(patient: Patient):

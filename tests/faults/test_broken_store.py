@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def closed(path: Path) -> None:
 
 def overwritten(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[4096 * 3 : 4096 * 40] = os.urandom(4096 * 37)
+    content[4096 * 3 : 4096 * 40] = random.Random(7).randbytes(4096 * 37)
     path.write_bytes(content)
 
 

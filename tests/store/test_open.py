@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -204,11 +205,14 @@ def test_reading_makes_no_database(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_leaves_an_empty_file_empty(tmp_path):
-    (tmp_path / "mlflow.db").touch()
+def test_reading_leaves_an_empty_file_empty_and_a_database_has_its_rights(tmp_path):
+    database = tmp_path / "mlflow.db"
+    database.touch(mode=0o600)
     with pytest.raises(StoreUnavailable, match="Make a run first"):
         store.open()
-    assert (tmp_path / "mlflow.db").stat().st_size == 0
+    assert database.stat().st_size == 0
+    store.open(experiment="digits").close()
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
 
 
 def test_a_store_for_reading_creates_no_run():

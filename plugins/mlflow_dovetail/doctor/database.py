@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow_dovetail.doctor import schema
 from mlflow_dovetail.doctor.artifacts import locations
@@ -31,7 +33,7 @@ def look(path: Path, origin: str) -> Told:
         yield ok(f"The store is {path} (from {origin}); the first run makes it.")
         return
     try:
-        with closing(_open(path)) as connection:
+        with _open(path) as connection:
             found = [*_inside(connection, path)]
     except sqlite3.OperationalError as error:
         yield _refused(path, error)
@@ -79,16 +81,21 @@ def _place(path: Path) -> Iterator[Finding]:
         )
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """A connection that makes and changes no file.
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that makes and changes no file beside the database.
 
-    A database in WAL mode is opened as one that nobody writes, where nobody does: SQLite would make files beside it.
+    In WAL mode SQLite makes an index where there is none. So a database without a log is opened as one that nobody
+    writes, and one with a log and no index, which was copied from elsewhere, is copied once more.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, ExitStack() as stack:
         is_wal = file.read(20)[18:20] == _WAL
-    is_still = is_wal and not path.with_name(f"{path.name}-wal").exists()
-    address = f"{path.as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
+        log, index = (path.with_name(f"{path.name}-{one}") for one in ("wal", "shm"))
+        if is_wal and log.exists() and not index.exists():
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            path, _ = (Path(shutil.copy(one, folder)) for one in (path, log))
+        address = f"{path.as_uri()}?mode=ro{'' if log.exists() or not is_wal else '&immutable=1'}"
+        yield stack.enter_context(closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)))
 
 
 def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:

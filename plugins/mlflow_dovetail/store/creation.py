@@ -5,6 +5,7 @@ MLflow alone dies in its schema migration when two processes open a fresh databa
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -95,6 +96,8 @@ def make_schema(uri: str, database: Path) -> None:
         new = database.with_name(f"{database.name}.new")
         new.unlink(missing_ok=True)
         SqlAlchemyStore(f"sqlite:///{new}", root).engine.dispose()  # type: ignore[no-untyped-call]
+        if database.exists():
+            shutil.copymode(database, new)
         new.replace(database)
     except CommandError as error:
         raise _not_ours(database, f"Its tables are of an MLflow that is not known here: {error}.") from error
