@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mlflow_dovetail.dvc_link import locks
+from mlflow_dovetail import names
+from mlflow_dovetail.dvc_link import digest_at, locks, read_state
 from mlflow_dovetail.dvc_link.history import links_at, revs_of
 from mlflow_dovetail.errors import DovetailError
 
@@ -106,6 +107,15 @@ def test_without_dvc_it_is_said_what_to_install(ran, monkeypatch):
     with pytest.raises(DovetailError, match="pip install dvc"):
         links_at(ran.root, "HEAD")
     assert links_at(ran.root, "HEAD~1") == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what DVC itself uses
+def test_a_remote_whose_own_package_is_not_installed_hides_nothing_else(ran):
+    ran.dvc("remote", "add", "--quiet", "--default", "far", "hdfs://far/away")
+    state = read_state(ran.root, {names.ENV_DVC_STAGE: "evaluate"})
+    (model,) = state.deps
+    assert (state.cause, state.remote, model.in_cache, model.on_remote) == ("", "far", True, None)
+    assert state.input_id and digest_at(ran.root, "model.txt") == model.digest
 
 
 LOCK = """\

@@ -210,7 +210,7 @@ def _on_remote(repo: Repo, digest: str) -> bool | None:
 
     try:
         odb = repo.cloud.get_remote_odb()
-    except DvcException:
+    except (DvcException, ImportError):  # none is set, or its own package, such as dvc-s3, is not installed
         return None
     return bool(odb.exists(digest)) if odb.fs.protocol == "local" else None
 
@@ -242,7 +242,8 @@ def digest_at(folder: Path, path: str, rev: str | None = None) -> str:
     except ImportError as error:
         raise DovetailError(f"Cannot say what {path} was.", "DVC is not installed here.", "pip install dvc") from error
     try:
-        with Repo(str(root), rev=rev) as repo:
+        # No remote is needed, and one whose own package is not installed would be an ImportError.
+        with Repo(str(root), rev=rev, config={"core": {"remote": ""}}) as repo:
             for candidate in dict.fromkeys([*candidates, path]):
                 with suppress(FileNotFoundError):
                     known = repo.dvcfs.info(candidate).get("dvc_info") or {}
