@@ -46,7 +46,7 @@ def exits_at(x, code):
 
 
 def test_a_job_that_exits_fails_alone_and_a_search_goes_on_past_it(multirun, family):
-    task = Task(exits_at(0, "The data is not there."))
+    task = Task(exits_at(1, "The data is not there."))
     assert multirun(task, GRID, "hydra.sweeper.params={x:'0,1,2'}") == "The data is not there."
     assert task.xs == [0, 1, 2]
     parent, _ = family()
@@ -54,7 +54,7 @@ def test_a_job_that_exits_fails_alone_and_a_search_goes_on_past_it(multirun, fam
 
     again = Task()
     assert multirun(again, GRID, "hydra.sweeper.params={x:'0,1,2'}") is None
-    assert again.xs == [0], "what failed is tried again by a grid"
+    assert again.xs == [1], "what failed is tried again by a grid, and nothing else"
 
     first = []
 
