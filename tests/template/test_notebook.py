@@ -41,6 +41,7 @@ def test_every_cell_runs_and_shows_the_run(trained, tmp_path):
     assert "lr: 0.003" in shown
     # The data is that of the commit with the results, and the run's.
     commit = project.git("log", "-1", "--format=%H", "--", "mlflow_run.json")
-    assert f"1797 digits at {commit}; the run says {run.inputs[0].digest}" in shown
+    read = "".join(f"{one.name} {one.digest}\n" for one in run.inputs)
+    assert f"1797 digits at {commit}; the run has read:\n{read}" in shown and "digits f02e6b1a" in read
     assert "prediction" in shown
     assert project.git("status", "--porcelain") == ""
