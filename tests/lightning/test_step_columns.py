@@ -40,6 +40,11 @@ def test_what_a_batch_gives(batch, names):
     assert inputs_of(batch).keys() == names
 
 
+def test_a_batch_names_its_examples_itself_where_it_can():
+    given = [f"e{number}" for number in range(N)]
+    assert [inputs_of({key: given, "x": IMAGES})["id"] for key in ("id", "ids", "sample_id")] == [given] * 3
+
+
 def test_of_several_keys_for_one_column_the_first_that_is_known_counts():
     place = torch.arange(N) / 10
     found = inputs_of({"image": IMAGES, "label": LABELS, "x": place, "y": place})
@@ -60,7 +65,15 @@ def test_one_score_tells_two_classes_and_so_do_its_labels(shape):
         assert said["probabilities"][0].tolist() == pytest.approx([0.8808, 0.1192], abs=1e-4)
 
 
-@pytest.mark.parametrize("outputs", [torch.zeros(N, 1), {"scores": torch.zeros(N, 3)}, {"prediction": torch.zeros(N)}])
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        torch.zeros(N, 1),
+        {"scores": torch.zeros(N, 3)},
+        {"prediction": torch.zeros(N)},
+        {"scores": torch.zeros(N), "prediction": LABELS},
+    ],
+)
 def test_a_regression_and_several_classes_are_told_by_no_single_score(outputs):
     assert not says_one_score(outputs)
 
@@ -107,8 +120,9 @@ def test_what_no_table_shows_is_refused_with_its_shape(outputs):
         columns_of(outputs)
 
 
-def test_a_mask_has_a_colour_a_class():
-    mask = torch.tensor([[[0, 1], [2, 254]], [[255, -100], [256, 1]]])
+@pytest.mark.parametrize("kind", [torch.int16, torch.int32, torch.int64])
+def test_a_mask_has_a_colour_a_class(kind):
+    mask = torch.tensor([[[0, 1], [2, 254]], [[255, -100], [256, 1]]], dtype=kind)
     colours = inputs_of((IMAGES[:2], mask))["label"]
     assert colours.dtype == torch.uint8 and colours.shape == (2, 2, 2, 3)
     (nothing, one), (two, last) = colours[0].tolist()

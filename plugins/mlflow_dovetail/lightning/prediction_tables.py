@@ -92,7 +92,8 @@ class PredictionTables(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """What is evaluated: outside a fit the Trainer of a new process counts from 0, whatever it has loaded."""
         if trainer.state.fn != "fit":
-            self._loaded = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
+            # One that a user wrote has what they put into it.
+            self._loaded = {"epoch": checkpoint.get("epoch", 0), "step": checkpoint.get("global_step", 0)}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close what other ranks have; the run closes its own."""

@@ -157,7 +157,7 @@ def _coloured(masks: Tensor) -> Tensor:
     """Classes of points, (n, height, width), as bytes (n, height, width, 3): 0 is black, nothing is grey."""
     if masks.ndim != 3:
         raise ValueError(f"a mask of whole numbers has the shape {tuple(masks.shape)}; give one class a point")
-    masks = masks.detach().cpu()
+    masks = masks.detach().cpu().long()  # only these can be indices
     return _colours()[torch.where(masks < 0, _IGNORED, masks.where(masks == _IGNORED, masks % _IGNORED))]
 
 
