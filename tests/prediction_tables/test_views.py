@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from mlflow_dovetail.prediction_tables import compaction
+from mlflow_dovetail.prediction_tables.page.choice import ROWS
 from mlflow_dovetail.prediction_tables.views import write_views
 
 PEAK = """
@@ -29,7 +31,7 @@ print(peak() - before)
 """
 
 
-def _table(on_disk, root, epochs, rows=6000):
+def _table(on_disk, root, epochs, rows=ROWS):
     table = on_disk(root)
     writer = table.writer()
     numbers = np.arange(rows)
@@ -47,12 +49,19 @@ def test_a_long_table_needs_no_more_memory_than_its_last_epoch(tmp_path, on_disk
     assert int(done.stdout) < 40_000  # kB; all of it, read and looked at, is 185,000
 
 
-def test_of_a_long_table_the_page_tells_of_its_last_epoch(tmp_path, on_disk, monkeypatch):
+LONG = [
+    (6000, "5,000 of the 6,000 rows of epoch 2, the last", "The 12,000 rows of earlier epochs are not in it."),
+    (2000, "all 2,000 rows of epoch 2, the last.", "The 4,000 rows of earlier epochs are not in it."),
+]
+
+
+@pytest.mark.parametrize(("rows", "holds", "lacks"), LONG)
+def test_of_a_long_table_the_page_tells_of_its_last_epoch(tmp_path, on_disk, monkeypatch, rows, holds, lacks):
     monkeypatch.setattr(compaction, "_GROUP_ROWS", 1000)
-    table = _table(on_disk, tmp_path, 3)
+    table = _table(on_disk, tmp_path, 3, rows)
     write_views(table.target, table.manifest, {})
     page = (table.target / "index.html").read_text()
-    assert "5,000 of the 6,000 rows of epoch 2, the last" in page
+    assert holds in page and lacks in page
     assert "were found" not in page
 
 

@@ -39,18 +39,19 @@ def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str], *, is_
         DovetailError: A file of the table is missing or damaged.
     """
     table = read_last_epoch(folder)
-    left_out = manifest.left_out
-    if len(table) <= ROWS:
+    left_out, unread = manifest.left_out, manifest.rows - len(table)
+    if manifest.rows <= ROWS:
         every = read_table(folder)
         table = _up_to_last_epoch(every, table)
         left_out = left_out | ({BEYOND: len(every) - len(table)} if len(table) < len(every) else {})
-    # Else the page can hold no more: it tells of this epoch alone, and nobody waits for the others.
+        unread = 0
+    # Else the page holds this epoch alone: the others are not read, which would take memory and time for all.
     manifest = msgspec.structs.replace(manifest, rows=len(table), left_out=left_out)
 
     def images(digests: Sequence[str]) -> Mapping[str, bytes]:
         return read_media(folder, digests) | read_pictures(folder, digests[:LARGE_IMAGES])
 
-    page = render_page(table, manifest, images, title=manifest.table, run=run, is_piece=is_piece)
+    page = render_page(table, manifest, images, title=manifest.table, run=run, is_piece=is_piece, unread=unread)
     write_whole(folder / PAGE, page)
     write_mlflow_table(folder, table, manifest)
 

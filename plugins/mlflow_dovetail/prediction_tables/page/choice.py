@@ -33,16 +33,24 @@ class Choice:
     rule: str
 
 
-def choose(outcomes: Outcomes, limit: int = ROWS) -> Choice:
-    """Choose at most `limit` rows: all, else the last epoch's, else its worst ones and a sample of the others."""
-    total, last = len(outcomes.epoch), outcomes.rows_of_last_epoch()
-    chosen, rule = np.arange(total), "The page holds every row of the table." if total else "The table has no rows."
+def choose(outcomes: Outcomes, limit: int = ROWS, *, unread: int = 0, before: str = "earlier epochs") -> Choice:
+    """Choose at most `limit` rows: all, else the last epoch's, else its worst ones and a sample of the others.
+
+    Args:
+        outcomes: Of the table, or of its last epoch.
+        limit: Of the page.
+        unread: How many rows more the table has.
+        before: Whose the rows are that are not of the last epoch, in words.
+    """
+    given, last = len(outcomes.epoch), outcomes.rows_of_last_epoch()
+    total = given + unread
+    chosen, rule = np.arange(given), "The page holds every row of the table." if total else "The table has no rows."
     if total > limit:
         chosen, rule = last, f"The page holds all {wording.count(len(last), 'row')}{_of_epoch(outcomes)}."
         if len(last) > limit:
             chosen, rule = _sample(outcomes, last, limit)
         if len(last) < total:
-            rule += f" The {wording.count(total - len(last), 'row')} of earlier epochs are not in it."
+            rule += f" The {wording.count(total - len(last), 'row')} of {before} are not in it."
     order, words = _order(outcomes, chosen)
     in_last = np.isin(chosen[order], last)
     rows = chosen[order]

@@ -41,10 +41,22 @@ class Payload:
     notes: list[str]
 
 
-def fit_payload(table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Collection[int]) -> Payload:
-    """As much as fits into `LIMIT_BYTES`, images aside; `listed` are codes of classes that are named in any case."""
+def fit_payload(
+    table: pa.Table, manifest: Manifest, outcomes: Outcomes, listed: Collection[int], unread: int
+) -> Payload:
+    """As much as fits into `LIMIT_BYTES`, images aside.
+
+    Args:
+        table: Rows.
+        manifest: Of the table.
+        outcomes: Of these rows.
+        listed: Codes of classes that are named in any case.
+        unread: How many rows more the table has.
+    """
+    before = "earlier epochs and attempts" if any(one.attempts for one in manifest.data) else "earlier epochs"
     for rows, characters in _STEPS:
-        payload = _build(table, manifest, outcomes, listed, choose(outcomes, rows), characters)
+        choice = choose(outcomes, rows, unread=unread, before=before)
+        payload = _build(table, manifest, outcomes, listed, choice, characters)
         if len(encode(payload, [], None).encode()) <= LIMIT_BYTES:
             break
     return payload

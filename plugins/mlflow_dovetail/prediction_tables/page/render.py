@@ -50,16 +50,19 @@ def render_page(
     title: str,
     run: Mapping[str, str],
     is_piece: bool = False,
+    unread: int = 0,
 ) -> bytes:
     """Render one table as a page that needs neither a network nor a server; the same input gives the same bytes.
 
     Args:
-        table: All rows in the order in which they were logged; columns that the manifest does not name are ignored.
+        table: All rows in the order in which they were logged, or those of the last epoch; columns that the manifest
+            does not name are ignored.
         manifest: Of the table.
         thumbnails: Called once at most, with at most 5,000 digests for each column of images.
         title: The heading.
         run: What is said of the run: name -> value; nothing where the value is empty.
         is_piece: The table has rows elsewhere too.
+        unread: How many rows more it has here, where only the last epoch's were given.
 
     Returns:
         UTF-8; `LIMIT_BYTES` at most. Of a table of more than 5,000 rows the page holds some, and says by which rule;
@@ -68,7 +71,7 @@ def render_page(
     outcomes = read_outcomes(table, manifest)
     scores = score_classes(outcomes)
     listed = _listed(scores)
-    payload = fit_payload(table, manifest, outcomes, listed)
+    payload = fit_payload(table, manifest, outcomes, listed, unread)
     room = LIMIT_BYTES - _REST_BYTES - len(encode(payload, [], None).encode())
     images, missing, no_room = embed(payload.digests, thumbnails, room_bytes=room)
     rows, static = _static_rows(payload, images)
