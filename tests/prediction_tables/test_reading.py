@@ -174,6 +174,35 @@ def test_a_run_that_goes_on_from_another_folder_overwrites_nothing(table, on_dis
     assert len(digests) == 2 and len(table.media(digests)) == 2
 
 
+def test_the_piece_of_another_machine_is_no_later_attempt(table, on_disk, tmp_path):
+    """Two machines to epoch 9; the first goes on from epoch 4 alone, to epoch 7, and then a third piece to epoch 6."""
+    second, third = on_disk(tmp_path / "second"), on_disk(tmp_path / "third")
+    said = [
+        (table, {"attempt": 1}, range(10), "a", 1.0),
+        (second, {"writer": "rank-0001", "is_piece": True}, range(10), "b", 1.0),
+        (table, {"attempt": 2}, range(4, 8), "a", 2.0),
+        (third, {"is_piece": True}, range(5, 7), "a", 3.0),
+    ]
+    lasts = []
+    for one, options, epochs, name, loss in said:
+        writer = one.writer(**options)
+        for epoch in epochs:
+            _say(writer, epoch, [name], loss)
+        one.compact()
+        if one is not table:
+            shutil.copytree(one.target, table.target, dirs_exist_ok=True)
+        lasts.append(
+            [tuple(row.values()) for row in read_last_epoch(table.target, ["epoch", "id", "loss"]).to_pylist()]
+        )
+    assert lasts == [
+        [(9, "a", 1.0)],
+        [(9, "a", 1.0), (9, "b", 1.0)],
+        [(7, "a", 2.0), (7, "b", 1.0)],
+        [(6, "b", 1.0), (6, "a", 3.0)],
+    ]
+    assert [row for row in _told(table) if row[0] == 5] == [(5, "b", 1.0), (5, "a", 3.0)]
+
+
 def test_pieces_with_other_columns_go_below_each_other(table, on_disk, tmp_path):
     _in_pieces(table, on_disk, tmp_path, {"margin": [0.5, 0.25]})
     assert table.column("margin") == [None, None, 0.5, 0.25, 0.5, 0.25]

@@ -177,12 +177,17 @@ class _Compaction:
             policy=self._record.policy.words,
             left_out=dict(sorted(left_out.items())),
             begun_at=self._record.made_at,
+            is_other_host=self._is_other_host(),
         )
         if manifest != self._before:
             self._target.mkdir(parents=True, exist_ok=True)
             content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
             write_whole(self._target / self._name, content + b"\n")
         return manifest
+
+    def _is_other_host(self) -> bool:
+        """Whether it is a piece without the process that has the run open, whose writers are numbers."""
+        return bool(self._record.piece) and not any(one.writer.isdigit() for one in streams(self._source, "rows"))
 
     def _file(self, path: Path, before: dict[str, File]) -> File:
         name = path.relative_to(self._target).as_posix()

@@ -11,6 +11,7 @@ import msgspec
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.parquet_files import add
 from mlflow_dovetail.prediction_tables.schema import VERSION, Column, File, Manifest
+from mlflow_dovetail.prediction_tables.versions import decode
 
 _NAME = re.compile(r"manifest(-[0-9a-f]{8})?\.json")
 
@@ -33,17 +34,23 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def joined(pieces: Sequence[Manifest]) -> Manifest:
-    """Pieces of a table as one, in the order in which they were begun; each goes on with the attempts before it."""
+    """Pieces of a table as one, in the order in which they were begun.
+
+    Where the run went on, its attempts follow those before; another machine of a training counts them as the run does.
+    """
     if len(pieces) == 1:
         return pieces[0]
     ordered = sorted(pieces, key=lambda one: one.begun_at)
     columns: dict[str, Column] = {one.name: one for piece in ordered for one in piece.columns}
     data: list[File] = []
     left_out: dict[str, int] = {}
-    before = 0
+    before = begun_with = 0
     for piece in ordered:
-        data += [_shifted(file, before) for file in piece.data]
-        before = max([before, *(attempt for file in data for attempt, _ in file.attempts)])
+        begun_with = begun_with if piece.is_other_host else before
+        shifted = [_shifted(file, begun_with) for file in piece.data]
+        if not piece.is_other_host:
+            before = max([before, *(attempt for file in shifted for attempt, _ in file.attempts)])
+        data += shifted
         add(left_out, piece.left_out)
     return Manifest(
         table=ordered[0].table,
@@ -65,17 +72,9 @@ def _shifted(file: File, before: int) -> File:
 
 def _read(path: Path) -> Manifest:
     try:
-        content = path.read_bytes()
-        version = msgspec.json.decode(content, type=_OnlyVersion).version
-        if version <= VERSION:
-            return msgspec.json.decode(content, type=Manifest)
+        return decode(path.read_bytes(), Manifest, VERSION, path.parent)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _no_table(path.parent, str(error)) from error
-    raise DovetailError(
-        f"Cannot read the prediction table {path.parent}.",
-        f"It has format {version}; this Dovetail knows {VERSION}.",
-        "Update it: pip install --upgrade mlflow-dovetail.",
-    )
 
 
 def _no_table(folder: Path, why: str) -> DovetailError:
@@ -84,7 +83,3 @@ def _no_table(folder: Path, why: str) -> DovetailError:
         f"It has no manifest.json that can be read: {why}.",
         "Name a folder predictions/<table> of a run's artifacts.",
     )
-
-
-class _OnlyVersion(msgspec.Struct):
-    version: int = VERSION

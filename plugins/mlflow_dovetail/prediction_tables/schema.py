@@ -96,6 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         policy: Which rows were kept, in words: such as "all", "first 1000", "worst 500 by loss an epoch".
         left_out: How many rows, or images, were left out, by cause.
         begun_at: When the table was made, in seconds since the epoch; it orders the pieces of a table.
+        is_other_host: It is the piece of another machine of the training: its attempts have the run's own numbers.
         version: Of this format.
     """
 
@@ -107,6 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: str = "all"
     left_out: dict[str, int] = {}
     begun_at: float = 0.0
+    is_other_host: bool = False
     version: int = VERSION
 
     def column(self, name: str) -> Column | None:

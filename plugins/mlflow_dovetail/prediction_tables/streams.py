@@ -23,10 +23,10 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables.columns import StoredColumn
 from mlflow_dovetail.prediction_tables.policies import Policy
 from mlflow_dovetail.prediction_tables.schema import Column
+from mlflow_dovetail.prediction_tables.versions import decode
 from mlflow_dovetail.run_folder import SegmentReader
 from mlflow_dovetail.run_folder.framing import HEADER, LONGEST_PAYLOAD
 
@@ -154,13 +154,7 @@ def read_table_record(folder: Path) -> TableRecord | None:
         content = (folder / "table.json").read_bytes()
     except FileNotFoundError:
         return None
-    if msgspec.json.decode(content, type=_OnlyVersion).version > VERSION:
-        raise DovetailError(
-            f"Cannot read the table's rows in {folder}.",
-            "They were written by a later version of Dovetail.",
-            "Update it: pip install --upgrade mlflow-dovetail.",
-        )
-    return msgspec.json.decode(content, type=TableRecord)
+    return decode(content, TableRecord, VERSION, folder)
 
 
 def encode_counts(counts: Mapping[str, int]) -> bytes:
@@ -171,7 +165,3 @@ def encode_counts(counts: Mapping[str, int]) -> bytes:
 def decode_counts(content: memoryview) -> dict[str, int]:
     """What `encode_counts` made."""
     return msgspec.json.decode(content, type=dict[str, int])
-
-
-class _OnlyVersion(msgspec.Struct):
-    version: int = VERSION

@@ -54,7 +54,7 @@ _RECORD_BYTES = 32 << 20
 
 
 class TableWriter:
-    """Appends batches of rows to a table, each whole or not at all.
+    """Appends batches of rows to a table, each whole or not at all; of one above 256 MB a full disk may keep a part.
 
     What was appended is in the operating system's hands when `append` returns: the death of this process does not lose
     it. A full disk, or a folder that cannot be written, stops no training: the batch is lost, told once, and counted in
