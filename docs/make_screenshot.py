@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Photograph MLflow's UI: `python docs/make_screenshot.py PROJECT` writes run, sweep and comparison to docs/images/.
+"""Photograph MLflow's UI: `python docs/make_screenshot.py PROJECT` writes the four pictures of docs/images/.
 
 PROJECT is a generated project after `dvc repro` and a sweep of two values, as its README has them. Needs a Chromium or
 Chrome on the PATH.
