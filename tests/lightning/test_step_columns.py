@@ -90,6 +90,7 @@ def test_a_result_without_predictions_has_no_columns(outputs):
         (torch.zeros(N, 1), {"prediction": (N,)}),
         ({"logits": torch.zeros(N, 3)}, {"probabilities": (N, 3), "prediction": (N,)}),
         ({"prediction": torch.zeros(N, 1), "loss": torch.zeros(N, 1)}, {"prediction": (N,), "loss": (N,)}),
+        ({"prediction": LABELS, "loss": torch.tensor(0.5)}, {"prediction": (N,)}),
         ({"scores": torch.zeros(N, 3, 5, 4)}, {"prediction": (N, 5, 4, 3)}),
         ({"prediction": torch.zeros(N, 5, 4).long()}, {"prediction": (N, 5, 4, 3)}),
         ({"prediction": torch.zeros(N, 1, 5, 4).long()}, {"prediction": (N, 5, 4, 3)}),
