@@ -179,6 +179,24 @@ def test_an_example_is_never_the_output(ask, examples, whole):
         assert (printed, output.read_bytes()) == ("", before)
 
 
+def test_what_is_no_file_of_its_own_is_written_to_and_stays(ask, examples, tmp_path):
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "target.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(target.name)
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        for output in (pipe, link, link):  # the link's target is made, then replaced
+            assert ask("model.ckpt", examples, "-o", output)[1] == f"{output}: 5 predictions\n"
+        written = os.read(end, 1 << 16).decode()
+    finally:
+        os.close(end)
+    assert target.read_text() == written
+    assert len(rows_of(written)) == 5
+    assert pipe.is_fifo()
+    assert link.readlink() == Path(target.name)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link.csv", "target.csv"}
+
+
 def test_an_image_is_the_same_digit_with_16_bits_and_turned(ask, examples, tmp_path):
     with Image.open(examples / "a.png") as image:
         grey = image.convert("L").resize((64, 64), Image.Resampling.NEAREST)
@@ -206,6 +224,14 @@ def test_what_is_printed_before_a_failure_is_said(trained, ask, tmp_path):
     # In a file they would have been lost.
     assert ask("model.ckpt", tmp_path, "-o", tmp_path / "c.out")[0].startswith("Nothing was predicted. ")
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "b.csv"}
+
+
+def test_a_blank_last_line_is_no_row(trained, ask, tmp_path):
+    """Alone in its block of 1,024 lines it is all that there is to read."""
+    lines = (trained.project.path / RAW).read_text().splitlines(keepends=True)
+    (tmp_path / "blank.csv").write_text("".join(lines[: 1 + 1024]) + "\n")
+    code, printed, _ = ask("model.ckpt", tmp_path / "blank.csv")
+    assert (code, len(rows_of(printed))) == (None, 1024)
 
 
 def damaged(folder: Path, header: str, row: str) -> dict[str, Path]:
@@ -256,6 +282,8 @@ def test_what_is_no_model_of_this_project_is_refused(trained, ask, registered, t
     saved = torch.load(trained.project.path / "model.ckpt", weights_only=True)
     torch.save({**saved, "state_dict": FOREIGN.state_dict()}, tmp_path / "other.ckpt")
     torch.save({"weights": FOREIGN.state_dict()}, tmp_path / "plain.ckpt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
+    torch.save({**saved, "hyper_parameters": {"model": 5}}, tmp_path / "number.ckpt")
     torch.save({**saved, "loops": Code()}, tmp_path / "code.ckpt")
     (tmp_path / "half.ckpt").write_bytes((trained.project.path / "model.ckpt").read_bytes()[:5000])
     with trained.project.store as runs:
@@ -264,6 +292,8 @@ def test_what_is_no_model_of_this_project_is_refused(trained, ask, registered, t
     cases = {
         tmp_path / "other.ckpt": "is not a model of this project",
         tmp_path / "plain.ckpt": "is not a model of this project",
+        tmp_path / "tensor.ckpt": "is not a model of this project. IndexError",
+        tmp_path / "number.ckpt": "is not a model of this project. AttributeError",
         tmp_path / "code.ckpt": "is damaged, or holds code",
         tmp_path / "half.ckpt": "is damaged, or holds code",
         "absent.ckpt": "There is no checkpoint absent.ckpt",

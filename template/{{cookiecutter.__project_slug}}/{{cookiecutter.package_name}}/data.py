@@ -88,7 +88,8 @@ def read_examples(file: Path) -> Iterator[np.ndarray]:
             )
         first = 2
         while rows := list(islice(lines, 1024)):
-            yield from _parse(rows, len(header), f"{file}, lines {first} to {first + len(rows) - 1}")
+            if any(map(str.strip, rows)):  # a last line may be blank, and the only one of its block
+                yield from _parse(rows, len(header), f"{file}, lines {first} to {first + len(rows) - 1}")
             first += len(rows)
 
 

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TextIO
 
 import numpy as np
@@ -121,7 +120,7 @@ def load_model(name: str, tracking_uri: str | None = None) -> nn.Module:
 def _checkpoint(file: Path, name: str) -> nn.Module:
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a foreign file raises anything
         why = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
         raise PredictError(
             f"{name} is no checkpoint that can be read. It is damaged, or holds code ({why[:150]}). "
@@ -130,7 +129,7 @@ def _checkpoint(file: Path, name: str) -> nn.Module:
     try:
         model = DigitClassifier(saved["hyper_parameters"]["model"])
         model.load_state_dict(saved["state_dict"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - a foreign file raises anything
         raise PredictError(_foreign(name, error)) from error
     return model.eval()
 
@@ -154,7 +153,7 @@ def _registered(uri: str, tracking_uri: str | None) -> nn.Module:
 
 
 def _foreign(name: str, error: Exception) -> str:
-    why = str(error).strip().splitlines()[0].rstrip(":.")
+    why = (str(error).strip().splitlines() or ["it gives no reason"])[0].rstrip(":.")
     return f"{name} is not a model of this project. {type(error).__name__}: {why}. Name one that its `train` has made."
 
 
@@ -197,17 +196,26 @@ def _is_result(file: Path) -> bool:
 
 def outcome(count: int, output: Path | None) -> str:
     """What is left of the predictions that were made before a failure: a file is there only when it is whole."""
-    if output or not count:
+    if not count or (output and not _is_special(output)):
         return "Nothing was predicted."
     return f"Only the first {count} predictions were written."
 
 
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
 @contextmanager
 def writing(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that is there only when it is whole."""
+    """Standard output, or a file that is there only when it is whole; a device or a pipe is written to as it stands."""
     if path is None:
         yield sys.stdout
         return
+    if _is_special(path):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))  # of a link, the file that it names
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
