@@ -86,19 +86,45 @@ def started(processes: int, function: Callable[..., Any], *arguments: Any) -> It
             _to_rank_0.send("")
         yield plugins
         return
-    before = {name: os.environ.pop(name, None) for name in ENVIRONMENT}
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=_free_port())
-    threads = torch.get_num_threads()
-    ranks = [_start(rank, max(1, threads // processes), function, arguments) for rank in range(1, processes)]
-    os.environ["LOCAL_RANK"] = "0"
-    torch.set_num_threads(max(1, threads // processes))
-    over = threading.Event()
-    threading.Thread(target=_end_with, args=(ranks, over), daemon=True).start()
-    try:
-        for rank in ranks:  # rank 0 would wait half an hour for one that fails before there is a group
-            if failure := _said(*rank):
-                raise RankError(failure)
+    threads = max(1, torch.get_num_threads() // processes)
+    with _as_rank_0(threads), _with_others(processes, threads, function, arguments):
         yield plugins
+
+
+@contextmanager
+def _as_rank_0(threads: int) -> Iterator[None]:
+    """A rank's environment and threads; afterwards those of before, and no group."""
+    before = {name: os.environ.pop(name, None) for name in ENVIRONMENT}
+    threads_before = torch.get_num_threads()
+    try:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=_free_port())
+        torch.set_num_threads(threads)
+        yield
+    finally:
+        if torch.distributed.is_initialized():  # the next job of a sweep must not take this one's group
+            torch.distributed.destroy_process_group()
+        torch.set_num_threads(threads_before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+
+
+@contextmanager
+def _with_others(
+    processes: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Iterator[None]:
+    """The other ranks, from their beginning to their end; the block begins when all of them are ready."""
+    ranks: list[Rank] = []
+    over = threading.Event()
+    try:
+        for rank in range(1, processes):  # a machine may have no room for another process
+            ranks.append(_start(rank, threads, function, arguments))
+        os.environ["LOCAL_RANK"] = "0"
+        threading.Thread(target=_end_with, args=(ranks, over), daemon=True).start()
+        for begun in ranks:  # rank 0 would wait half an hour for one that fails before there is a group
+            if failure := _said(*begun):
+                raise RankError(failure)
+        yield
         for process, _ in ranks:
             process.join(ALONE_SECONDS)
     except RankError:
@@ -112,12 +138,6 @@ def started(processes: int, function: Callable[..., Any], *arguments: Any) -> It
         for process, _ in ranks:
             process.kill()
             process.join()
-        if torch.distributed.is_initialized():  # the next job of a sweep must not take this one's group
-            torch.distributed.destroy_process_group()
-        torch.set_num_threads(threads)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value is not None else {})
 
 
 def _start(rank: int, threads: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Rank:
