@@ -121,7 +121,7 @@ class Program:
 
     def run(self, *arguments: str) -> tuple[int, str]:
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
     def wait_for(self, pattern: str, process: subprocess.Popen[str], count: int = 1) -> None:

@@ -30,7 +30,8 @@ def main(cfg):
         if cfg.x == -1 and Path("deadly").exists():
             while len(list(Path().glob("ended-*"))) < int(Path("deadly").read_text()):
                 time.sleep(0.1)
-            time.sleep(2)  # until their runs are closed
+            while len(list(Path().glob("multirun/**/.jobs-*/*.json"))) > 1:  # their values are told after that
+                time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGKILL)
     Path(f"ended-{cfg.x}").touch()
     return cfg.x

@@ -70,6 +70,10 @@ def test_ctrl_c_ends_the_jobs_as_killed_and_leaves_no_process(studied, family, l
     process = studied.start("-m", *launcher, *GRID, "hydra.sweeper.params={x:'1,2,3,4'}")
     studied.wait_for("ended-1*", process)
     studied.wait_for("waiting-*", process)
+    deadline = time.monotonic() + 60
+    while len(list(studied.folder.glob("multirun/*/.jobs-*/*.json"))) > 1:  # the first has yet to tell its value
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     family_tree = psutil.Process(process.pid).children(recursive=True)
     assert family_tree
     (os.killpg if to_group else os.kill)(process.pid, number)

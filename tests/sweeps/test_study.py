@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from contextlib import closing
 
 from mlflow_dovetail import names
 
@@ -53,7 +54,8 @@ def test_a_sweep_that_was_killed_goes_on_by_the_same_command(studied, family):
     assert code == 0
     assert "Nothing to run" in output and "hydra.sweeper.study_name=second" in output
     assert len(family()[1]) == len(children)
-    values = sqlite3.connect(studied.folder / "optuna.db").execute("SELECT value FROM trial_values ORDER BY trial_id")
+    with closing(sqlite3.connect(studied.folder / "optuna.db")) as database:
+        values = database.execute("SELECT value FROM trial_values ORDER BY trial_id").fetchall()
     assert [value for (value,) in values] == xs
 
 

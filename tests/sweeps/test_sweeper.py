@@ -148,13 +148,13 @@ def test_a_call_with_nothing_left_ends_the_parent_that_a_killed_one_left_behind(
 
 
 def _open_and_wait(storage, barrier, queue):
-    barrier.wait()
+    barrier.wait(60)
     try:
         open_study(storage, "one", Identity({}), "minimize")
         queue.put("open")
     except DovetailError as error:
         queue.put(error.why)
-    barrier.wait()  # a process that has ended is at nothing
+    barrier.wait(60)  # a process that has ended is at nothing
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -162,7 +162,7 @@ def test_of_some_that_start_at_once_one_gets_the_study(tmp_path):
     storage = f"sqlite:///{tmp_path / 'optuna.db'}"
     context = multiprocessing.get_context("fork")
     barrier, queue = context.Barrier(3), context.Queue()
-    three = [context.Process(target=_open_and_wait, args=(storage, barrier, queue)) for _ in range(3)]
+    three = [context.Process(target=_open_and_wait, args=(storage, barrier, queue), daemon=True) for _ in range(3)]
     for one in three:
         one.start()
     said = [queue.get(timeout=60) for _ in three]
