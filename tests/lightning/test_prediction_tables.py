@@ -222,7 +222,7 @@ class Detector(Classifier):
 
 def test_one_score_and_float_labels_are_two_classes(uri: str):
     one = DataLoader(TensorDataset(IMAGES, (LABELS > 0).float()[:, None]), batch_size=3)
-    trainer(uri, PredictionTables(classes=["none", "some"])).validate(Detector(), one, verbose=False)
+    trainer(uri, PredictionTables()).validate(Detector(), one, verbose=False)
     with open_tables(["r"], "val", uri) as (found,):
         kinds, rows = {column.name: column.kind for column in found.manifest.columns}, found.rows()
     assert kinds["label"] == kinds["prediction"] == "class"
