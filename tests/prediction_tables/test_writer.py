@@ -17,6 +17,7 @@ import pytest
 
 from mlflow_dovetail.errors import DovetailError
 from mlflow_dovetail.prediction_tables import streams_appending
+from mlflow_dovetail.prediction_tables import writer as writer_module
 from mlflow_dovetail.prediction_tables.columns import Class, Text
 from mlflow_dovetail.prediction_tables.compaction import compact
 from mlflow_dovetail.prediction_tables.policies import First, PerClass, Worst
@@ -248,6 +249,18 @@ def test_rows_that_the_disk_does_not_take_are_told_once_and_counted(table, caplo
     assert manifest.left_out == {"rows lost: No space left on device": 6}
     (told,) = (record.getMessage() for record in caplog.records)
     assert "'val': No space left on device. Make room where" in told
+
+
+def test_of_a_batch_of_several_writes_only_what_the_disk_did_not_take_is_lost(table, monkeypatch):
+    monkeypatch.setattr(streams_appending, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(writer_module, "_MOST_ROWS", 2)
+    writer = table.writer()
+    writer.append({"t": ["before"]})
+    with _no_file_above(_one_file(table, "rows").stat().st_size + 15_000):
+        writer.append({"t": ["x" * 5000] * 8})
+    writer.append({"t": ["after"]})
+    assert table.compact().left_out == {"rows lost: No space left on device": 6}
+    assert [text[:6] for text in table.column("t")] == ["before", "xxxxxx", "xxxxxx", "after"]
 
 
 def test_lost_rows_are_counted_when_nothing_follows_them(table):

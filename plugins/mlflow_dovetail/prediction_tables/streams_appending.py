@@ -1,4 +1,4 @@
-"""Appending to the raw files of a table: each batch with one call, each file by one process."""
+"""Appending to the raw files of a table: each batch with a call or, a large one, a few; each file by one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_BYTES = 1 << 28
 
 
 class Appender:
-    """Appends records to a file of its own, each batch of records with one call.
+    """Appends records to a file of its own, each batch of records with one call, or with one for each 256 MB of it.
 
     The file is made when it is opened, or at the first append.
 
@@ -29,32 +29,38 @@ class Appender:
         writer: Which of several writers it is.
         suffix: "rows" or "media".
         attempt: Which one at the run's training it belongs to, from 1.
+
+    Attributes:
+        taken: How many records of the last batch are in the file; all, unless the disk was full.
     """
 
     def __init__(self, folder: Path, writer: str, suffix: str, attempt: int = 1) -> None:
         self._stem = folder / f"{folder_name(writer)}.a{attempt:04d}"
         self._suffix = suffix
         self._descriptor = -1
+        self.taken = 0
 
     def append(self, records: Sequence[tuple[bytes, Sequence[memoryview | bytes]]]) -> None:
         """Append records, each its kind and its content in parts.
 
         Raises:
-            OSError: Not all of it could be written; what was is taken back, or readers step over it.
+            OSError: Not all of it could be written; what was of a call is taken back, or readers step over it.
         """
+        self.taken = 0
         self.open()
         second = int(time.time())
         parts: list[bytes | memoryview] = []
         length = 0
-        for kind, content in records:
+        for number, (kind, content) in enumerate(records, 1):
             head = HEAD.pack(kind, second)
             parts += [_frame_head(head, content), head, *content]
             length += sum(map(len, content))
             if len(parts) > _MOST_PARTS - 8 or length > _MOST_BYTES:
                 self._write(parts)
-                parts, length = [], 0
+                parts, length, self.taken = [], 0, number
         if parts:
             self._write(parts)
+        self.taken = len(records)
 
     def open(self) -> None:
         """Make the file, so that it shows that this writer is there."""

@@ -54,7 +54,7 @@ _RECORD_BYTES = 32 << 20
 
 
 class TableWriter:
-    """Appends batches of rows to a table, each whole or not at all; of one above 256 MB a full disk may keep a part.
+    """Appends batches of rows to a table, each whole or not at all; of one above 256 MB a full disk may take a part.
 
     What was appended is in the operating system's hands when `append` returns: the death of this process does not lose
     it. A full disk, or a folder that cannot be written, stops no training: the batch is lost, told once, and counted in
@@ -102,6 +102,7 @@ class TableWriter:
         self._schema = pa.schema([])
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._lost: Counter[str] = Counter()
+        self._rows_taken = 0  # of a batch that the disk did not take whole
         self._told: set[str] = set()
         said = tuple(column_said(key, one).column for key, one in self._said.items())
         piece = secrets.token_hex(4) if is_piece else ""
@@ -151,6 +152,7 @@ class TableWriter:
     @contextmanager
     def _losing(self, rows: int) -> Iterator[None]:
         """Where the disk does not take these rows, they are lost and counted."""
+        self._rows_taken = 0
         try:
             yield
         except OSError as error:
@@ -159,7 +161,7 @@ class TableWriter:
             if os.environ.get(names.ENV_STRICT) == "1":
                 raise self._refusal(f"{why}.", remedy) from error
             if rows:
-                self._lost[f"{LOST}: {why}"] += rows
+                self._lost[f"{LOST}: {why}"] += rows - self._rows_taken
             if why not in self._told:
                 self._told.add(why)
                 log.warning("Predictions are not kept in the table %r: %s. %s", self.name, why, remedy)
@@ -265,14 +267,19 @@ class TableWriter:
 
     def _write(self, batch: pa.RecordBatch, left_out: Mapping[str, int]) -> None:
         records: list[tuple[bytes, Sequence[memoryview | bytes]]] = []
-        for part in _parts(batch):
+        parts = _parts(batch)
+        for part in parts:
             content = memoryview(part.serialize())
             if len(content) > LONGEST_RECORD:
                 raise self._refusal("A row of it has more than 64 MiB.", "Log what is so large as an artifact.")
             records.append((ROWS, (content,)))
         if left_out:
             records.append((LEFT_OUT, (encode_counts(left_out),)))
-        self._rows.append(records)
+        try:
+            self._rows.append(records)
+        except OSError:
+            self._rows_taken = sum(part.num_rows for part in parts[: self._rows.taken])
+            raise
 
     def _refusal(self, why: str, remedy: str) -> DovetailError:
         return DovetailError(f"Cannot append to the table {self.name!r}; the rows before are kept.", why, remedy)
