@@ -79,16 +79,18 @@ def demo(into: Path) -> None:
     path = os.pathsep.join([str(bin_dir), os.environ.get("PATH", "")])
     say("Training: dvc repro")
     run([bin_dir / "dvc", "repro"], project, PATH=path)
-    say("Metrics: dvc metrics show")
-    run([bin_dir / "dvc", "metrics", "show"], project, PATH=path)
+    say("Metrics: dvc metrics show metrics.json evaluation.json")
+    run([bin_dir / "dvc", "metrics", "show", "metrics.json", "evaluation.json"], project, PATH=path)
     run_id = json.loads((project / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"]
     say(f"The run: dovetail show {run_id}")
     run([bin_dir / "dovetail", "show", run_id], project)
     activate = f'"{bin_dir / "activate"}"' if os.name == "nt" else f'. "{bin_dir / "activate"}"'
     variable = "set" if os.name == "nt" else "export"
     say("To see it in the browser, and to go on as the project's README says:")
-    print(f'\n  cd "{project}"\n  {activate}\n  {variable} MLFLOW_DISABLE_TELEMETRY=true\n  mlflow ui\n')
-    print(f"and open http://127.0.0.1:5000/#/experiments/1/runs/{run_id}?workflowType=machine_learning", flush=True)
+    print(f'\n  cd "{project}"\n  {activate}\n  {variable} MLFLOW_DISABLE_TELEMETRY=true\n  mlflow ui --workers 1\n')
+    page = f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}"
+    print(f"and open {page}?workflowType=machine_learning")
+    print(f"Its predictions: {page}/artifacts/predictions/val/index.html?workflowType=machine_learning", flush=True)
 
 
 def test(pytest_arguments: list[str]) -> None:
@@ -102,8 +104,9 @@ def test(pytest_arguments: list[str]) -> None:
         say("Types: mypy")
         run([bin_dir / "mypy", "--cache-dir", environments() / "mypy"], ROOT)
     say("Tests: pytest")
-    # A process a core, and so one thread each: small models are no faster with more.
-    arguments = pytest_arguments or ["--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+    # A process more than there are cores, as many tests wait for another program; one thread each.
+    processes = str((os.cpu_count() or 1) + 1)
+    arguments = pytest_arguments or ["--numprocesses", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     run([bin_dir / "python", "-m", "pytest", *arguments], ROOT, PATH=path, OMP_NUM_THREADS="1")
 
 

@@ -27,7 +27,7 @@ def next_steps(answers: Answers, project: Path) -> str:
         f'  cd "{here}"\n'
         f"  {python} -m venv .venv && {activate} && pip install -r requirements.txt\n"
         "  dvc repro\n"
-        "  mlflow ui\n"
+        "  mlflow ui --workers 1\n"
     )
 
 

@@ -96,5 +96,5 @@ def test_ends_with_the_next_steps(tmp_path, repository_copy, cookiecutter):
     commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
     assert commands[0] == 'cd "digits-classifier"'
     assert "pip install -r requirements.txt" in commands[1]
-    assert commands[2:] == ["dvc repro", "mlflow ui"]
+    assert commands[2:] == ["dvc repro", "mlflow ui --workers 1"]
     assert done.stderr == ""

@@ -49,7 +49,7 @@ def test_the_demo_trains_and_shows_its_run(clone, shell, tmp_path):
     _, _, last = printed.rpartition("==>")
     commands = [line.strip() for line in last.splitlines() if line.startswith("  ")]
     # What it printed as the way to the browser opens the page, and finds this environment's programs.
-    assert commands[-1] == "mlflow ui"
+    assert commands[-1] == "mlflow ui --workers 1"
     shell([[*commands[:-1], "dvc status", commands[-1]]], tmp_path)
     assert f"runs/{run_id}?workflowType=machine_learning" in last
 
