@@ -442,6 +442,10 @@ def test_only_tables_scroll_sideways(visit, width):
     for case in (digits(), cases.render(cases.many_classes(40, 500))):
         page = visit(case, viewport={"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for summary in page.locator(".facet summary").all():
+            summary.click()
+            box = page.locator(".facet[open] .values").bounding_box()
+            assert 0 <= box["x"] and box["x"] + box["width"] <= width, "the counts are at its right"
 
 
 @contextmanager

@@ -110,6 +110,8 @@ function drawValues(list) {
   const box = list.querySelector(".values");
   const scroll = box.scrollTop;
   box.replaceChildren(...values);
+  box.classList.remove("leftward"); // of a list at the right edge the counts would be outside
+  box.classList.toggle("leftward", box.getBoundingClientRect().right > document.documentElement.clientWidth);
   box.scrollTop = scroll;
   if (focused !== undefined) [...box.querySelectorAll("input")].find((one) => one.dataset.value === focused)?.focus();
 }
