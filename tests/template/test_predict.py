@@ -85,7 +85,7 @@ def ask(trained) -> Any:
 def registered(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output directory of a run that registered its model as `reader` and kept no predictions.
 
-    Three other models are registered that are no digit readers.
+    Two other models are registered that are no digit readers.
     """
     project, folder = trained.project, tmp_path_factory.mktemp("registered")
     overrides = ("debug=default", "logger.register=reader", "callbacks.predictions=false")
@@ -95,7 +95,6 @@ def registered(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, run_id, format in (
         ("foreign", project.run_id, "pt2"),
         ("pickled", project.run_id, "pickle"),
-        ("homeless", None, "pt2"),
     ):
         about = {"pip_requirements": ["torch"], "input_example": np.zeros((2, 5), np.float32)}
         with warnings.catch_warnings():  # MLflow's, about its own type hints

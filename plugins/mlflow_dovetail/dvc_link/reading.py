@@ -5,6 +5,7 @@ DVC knows a file's hash from its time and size, so this takes as long for a tera
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,10 +65,9 @@ def read_state(folder: Path, environment: Mapping[str, str]) -> DvcState:
                 _read_stage(repo, folder, state)
             else:
                 state.deps = list(_data(repo))
-    except ImportError:
-        state.cause = NOT_INSTALLED
     except Exception as error:  # noqa: BLE001 - DVC raises errors of many packages, and the run goes on
-        state.cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        is_missing = isinstance(error, ImportError) and not importlib.util.find_spec("dvc")
+        state.cause = NOT_INSTALLED if is_missing else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return state
 
 
