@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
+import torch
 
 from .project import Project
 
@@ -20,6 +22,11 @@ def test_alone_it_appends_and_the_run_ends_finished_again(trained):
     assert len(after) == len(before) + 1
     assert project.store.get_run(project.run_id).status == "FINISHED"
     assert project.git("status", "--porcelain") == ""
+    # The table knows what was evaluated.
+    command = ("dovetail", "predictions", "show", project.run_id, "--table", "test", "--json")
+    rows = json.loads(project.run(*command).output)["rows"]
+    model = torch.load(project.path / "model.ckpt", weights_only=True)
+    assert {(row["epoch"], row["step"]) for row in rows} == {(model["epoch"], model["global_step"])}
 
 
 def test_a_failure_is_told_and_the_run_ends_failed(trained):

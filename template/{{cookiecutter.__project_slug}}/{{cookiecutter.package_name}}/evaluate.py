@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -49,9 +50,17 @@ def evaluate(run_dir: Path) -> None:
         print(f"The results are written to evaluation.json and not added to the run. {error}", file=sys.stderr)
     callbacks = [PredictionTables()] if logger and keeps_predictions(run_dir) else []
     trainer = pl.Trainer(
-        logger=logger, callbacks=callbacks, devices=1, default_root_dir=run_dir, enable_model_summary=False
+        logger=logger,
+        callbacks=callbacks,
+        devices=1,
+        default_root_dir=run_dir,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
-    (metrics,) = trainer.test(model, datamodule=data)
+    with warnings.catch_warnings():  # the callbacks of the training have nothing to do here
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+        # By its path, for the table to know the epoch and the step that it was saved at.
+        (metrics,) = trainer.test(model, datamodule=data, ckpt_path=run_dir / "model.ckpt")
     (run_dir / "evaluation.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
