@@ -42,7 +42,7 @@ TABLE = {
     "doctor": room(3, "dvc", "dotenv", "packaging", "msgspec", "torch"),
     "run": room(3, "mlflow", "filelock", "msgspec", "omegaconf", "yaml", "pyarrow", "polars"),
     "lightning": room(4, "pytorch_lightning", "lightning", "torch", "mlflow"),
-    "sweeps": room(4, "hydra", "hydra_plugins", "omegaconf", "optuna", "mlflow"),
+    "sweeps": room(4, "hydra", "hydra_plugins", "omegaconf", "optuna", "sqlalchemy", "mlflow", "msgspec"),
     "entry_points": room(5),  # it loads the faces by name
     "cli": room(4),
     "__main__": room(5),

@@ -109,6 +109,7 @@ def test_the_page_of_a_comparison(project: Path):
         (("show", "first", "--table", "test"), 1, "It has val"),
         (("diff", "first", "second", "--slice", "nothing"), 1, "nothing"),
         (("show",), 2, "RUN"),
+        (("show", "first", "--rows=-1"), 2, "no number of rows"),
     ],
 )
 def test_bad_input(project: Path, words: tuple[str, ...], code: int, told: str):

@@ -13,17 +13,13 @@ from typing import TYPE_CHECKING, Any
 from mlflow_dovetail.cli.page import Section, render_page, safe, table, wants_colour
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from mlflow_dovetail.prediction_tables import Comparison, Manifest
+    from mlflow_dovetail.prediction_tables import Comparison
     from mlflow_dovetail.run.predictions import FoundTable
 
 _PURPOSES = {
     "show": "the most confident mistakes of one run, or with --json all of its rows",
     "diff": "what a second run has newly right and newly wrong, joined by the examples' ids",
 }
-_LONGEST_TEXT = 40
-_NOT_IN_A_TERMINAL = ("image", "probabilities", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="+", help="a run id or token, the beginning of one, or a unique run name"
     )
     parser.add_argument("--table", default="val", help="which one (default: val)")
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="show: at most so many (default: 20)")
+    parser.add_argument("--rows", type=_count, default=20, metavar="N", help="show: at most so many (default: 20)")
     parser.add_argument(
         "--slice", action="append", default=[], metavar="COLUMN", help="diff: also by this column; may be repeated"
     )
@@ -65,35 +61,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
+    return int(text)
+
+
 def _show(found: FoundTable, most: int, *, as_json: bool) -> None:
     from mlflow_dovetail.prediction_tables import worst_first
 
     if as_json:
-        rows = [_finite(row) for row in found.rows().to_pylist()]
-        print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": rows}, allow_nan=False))
+        every = [_finite(row) for row in found.rows().to_pylist()]
+        print(json.dumps({"run_id": found.run.run_id, "table": found.manifest.table, "rows": every}, allow_nan=False))
         return
     last = found.last_epoch()
-    chosen, order = worst_first(last, found.manifest, most)
+    heads, rows, order = worst_first(last, found.manifest, most)
     total = f"{found.manifest.rows:,} rows"
     if len(last) < found.manifest.rows:
         total += f", {len(last):,} of them of the last epoch"
     print(f"{safe(found.run.name)}, {safe(found.manifest.table)}: {total}. {order}:\n")
-    print(table(*_columns(chosen, found.manifest)))
-
-
-def _columns(rows: pa.Table, manifest: Manifest) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows, in the order and in the words of the table's page."""
-    from mlflow_dovetail.prediction_tables.page.cells import text
-    from mlflow_dovetail.prediction_tables.page.columns import reading_order, show_columns, use_classes
-    from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
-
-    outcomes = read_outcomes(rows, manifest)
-    columns = sorted((one for one in manifest.columns if one.kind not in _NOT_IN_A_TERMINAL), key=reading_order)
-    shown = show_columns(rows, columns, outcomes, outcomes.rows_of_last_epoch(), _LONGEST_TEXT)
-    names = list(use_classes(shown, outcomes.names, ()).values())
-    most = 2 * _LONGEST_TEXT  # what was shortened says of how many characters it is the beginning
-    cells = [[text(one.kind, value, one.classes or names, most) for value in one.values] for one in shown]
-    return [one.title for one in shown], [list(row) for row in zip(*cells, strict=True)]
+    print(table(heads, rows))
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - what JSON may hold

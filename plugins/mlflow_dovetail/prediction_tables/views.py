@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from mlflow_dovetail.prediction_tables import schema
 from mlflow_dovetail.prediction_tables.mlflow_table import write_mlflow_table
 from mlflow_dovetail.prediction_tables.page import render_page
+from mlflow_dovetail.prediction_tables.page.cells import text
 from mlflow_dovetail.prediction_tables.page.choice import ROWS, choose
+from mlflow_dovetail.prediction_tables.page.columns import reading_order, show_columns, use_classes
 from mlflow_dovetail.prediction_tables.page.outcomes import read_outcomes
 from mlflow_dovetail.prediction_tables.pictures import read_pictures
 from mlflow_dovetail.prediction_tables.reading import read_last_epoch, read_media, read_table
@@ -23,6 +25,8 @@ PAGE = "index.html"
 BEYOND = "rows of later epochs, which an earlier attempt had come to"
 # The page's first images, of what is most worth a look, are larger than thumbnails: 10 kB each or so.
 LARGE_IMAGES = 100
+_LONGEST_TEXT = 40
+_NOT_IN_A_TERMINAL = ("image", "probabilities", "json")
 
 
 def write_views(folder: Path, manifest: Manifest, run: Mapping[str, str], *, is_piece: bool = False) -> None:
@@ -63,10 +67,25 @@ def _up_to_last_epoch(table: pa.Table, last: pa.Table) -> pa.Table:
     return table.filter(pc.invert(pc.fill_null(is_beyond, False)))
 
 
-def worst_first(table: pa.Table, manifest: Manifest, most: int) -> tuple[pa.Table, str]:
-    """The rows of the last epoch that are worth a look, at most so many, and their order in words."""
+def worst_first(table: pa.Table, manifest: Manifest, most: int) -> tuple[list[str], list[list[str]], str]:
+    """The rows of the last epoch that are worth a look, at most so many, for a terminal.
+
+    Returns:
+        Heads and cells in the order and in the words of the table's page, and the order of the rows in words.
+    """
     outcomes = read_outcomes(table, manifest)
     choice = choose(outcomes)
     last = set(outcomes.rows_of_last_epoch().tolist())
-    chosen = [row for row in choice.rows.tolist() if row in last][:most]
-    return table.take(pa.array(chosen, pa.int64())), choice.order
+    chosen = table.take(pa.array([row for row in choice.rows.tolist() if row in last][:most], pa.int64()))
+    heads, cells = _in_words(chosen, manifest)
+    return heads, cells, choice.order
+
+
+def _in_words(rows: pa.Table, manifest: Manifest) -> tuple[list[str], list[list[str]]]:
+    outcomes = read_outcomes(rows, manifest)
+    columns = sorted((one for one in manifest.columns if one.kind not in _NOT_IN_A_TERMINAL), key=reading_order)
+    shown = show_columns(rows, columns, outcomes, outcomes.rows_of_last_epoch(), _LONGEST_TEXT)
+    names = list(use_classes(shown, outcomes.names, ()).values())
+    most = 2 * _LONGEST_TEXT  # what was shortened says of how many characters it is the beginning
+    cells = [[text(one.kind, value, one.classes or names, most) for value in one.values] for one in shown]
+    return [one.title for one in shown], [list(row) for row in zip(*cells, strict=True)]
