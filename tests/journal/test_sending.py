@@ -446,16 +446,16 @@ def test_a_run_is_running_then_ended_then_running_again(folder: RunFolder, write
     for attempt, (status, cause) in enumerate([("FAILED", "vanished"), ("KILLED", "SIGINT"), ("FINISHED", "")], 1):
         writing = write("create" if attempt == 1 else "resume", attempt)
         run = run_store.get_run(send_open(folder, run_store).progress.run_id)
-        seen.append((run.status, run.end_time_ms, run.tags["dovetail.attempt"]))
+        seen.append((run.status, run.end_time_ms is not None, run.tags["dovetail.attempt"]))
         writing.end(status, cause)
         run = run_store.get_run(send(folder, run_store).progress.run_id)
         seen.append((run.status, run.tags.get("dovetail.end.cause", ""), run.end_time_ms is not None))
     assert seen == [
-        ("RUNNING", None, "1"),
+        ("RUNNING", False, "1"),
         ("FAILED", "vanished", True),
-        ("RUNNING", None, "2"),
+        ("RUNNING", True, "2"),
         ("KILLED", "SIGINT", True),
-        ("RUNNING", None, "3"),
+        ("RUNNING", True, "3"),
         ("FINISHED", "", True),
     ]
 
