@@ -28,8 +28,8 @@ class TableOnDisk:
     def writer(self, **options: Any) -> TableWriter:
         return TableWriter(self.tables, "val", **options)
 
-    def compact(self, *, is_over: bool = True) -> Manifest | None:
-        return compact(self.source, self.target, is_over=is_over)
+    def compact(self, *, is_over: bool = True, is_other_host: bool = False) -> Manifest | None:
+        return compact(self.source, self.target, is_over=is_over, is_other_host=is_other_host)
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         return read_table(self.target, columns)

@@ -164,6 +164,9 @@ def test_rows_of_another_machine_arrive_in_the_same_table(client: MlflowClient, 
         time.sleep(0.5)
     assert rows.id.tolist() == ["a", "b", "c", "d"]
     assert not list(there.captured.rglob("index.html"))
+    kept = [one.path for one in client.list_artifacts(run.run_id, "predictions/val") if "manifest" in one.path]
+    told = [json.loads(Path(client.download_artifacts(run.run_id, path)).read_text()) for path in kept]
+    assert sorted(one.get("is_other_host", False) for one in told) == [False, True]
     page = Path(client.download_artifacts(run.run_id, "predictions/val/index.html")).read_text()
     assert "The page holds every row of this run folder." in page and "has rows in other run folders too" in page
 

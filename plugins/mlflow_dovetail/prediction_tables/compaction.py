@@ -43,7 +43,7 @@ class Over(msgspec.Struct, frozen=True):
     shards: int
 
 
-def compact(source: Path, target: Path, *, is_over: bool) -> Manifest | None:
+def compact(source: Path, target: Path, *, is_over: bool, is_other_host: bool = False) -> Manifest | None:
     """Put what was appended into shards and packs, and write the manifest last.
 
     Rows that do not fill a shard wait until they are a minute old, or a twentieth of the table's age where that is
@@ -54,6 +54,7 @@ def compact(source: Path, target: Path, *, is_over: bool) -> Manifest | None:
         source: The table's folder below the run folder's `tables`.
         target: The table's folder among what is uploaded; made when there is something.
         is_over: No writer appends any more: everything is written now, and then the raw files are removed.
+        is_other_host: It is the piece of another machine of the training: see `Manifest`.
 
     Returns:
         The manifest as it stands; None where there is none: no table, or all of it still waits.
@@ -65,12 +66,13 @@ def compact(source: Path, target: Path, *, is_over: bool) -> Manifest | None:
     record = read_table_record(source)
     if record is None:
         return None
-    return _Compaction(source, target, record, is_over=is_over).run()
+    return _Compaction(source, target, record, is_over=is_over, is_other_host=is_other_host).run()
 
 
 class _Compaction:
-    def __init__(self, source: Path, target: Path, record: TableRecord, *, is_over: bool) -> None:
-        self._source, self._target, self._record, self._is_over = source, target, record, is_over
+    def __init__(self, source: Path, target: Path, record: TableRecord, *, is_over: bool, is_other_host: bool) -> None:
+        self._source, self._target, self._record = source, target, record
+        self._is_over, self._is_other_host = is_over, is_other_host
         self._columns = read_columns(source) or ()
         self._shards = Series(target / "data", "part", record.piece)
         self._packs = Series(target / "media", "pack", record.piece)
@@ -177,17 +179,13 @@ class _Compaction:
             policy=self._record.policy.words,
             left_out=dict(sorted(left_out.items())),
             begun_at=self._record.made_at,
-            is_other_host=self._is_other_host(),
+            is_other_host=self._is_other_host,
         )
         if manifest != self._before:
             self._target.mkdir(parents=True, exist_ok=True)
             content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
             write_whole(self._target / self._name, content + b"\n")
         return manifest
-
-    def _is_other_host(self) -> bool:
-        """Whether it is a piece without the process that has the run open, whose writers are numbers."""
-        return bool(self._record.piece) and not any(one.writer.isdigit() for one in streams(self._source, "rows"))
 
     def _file(self, path: Path, before: dict[str, File]) -> File:
         name = path.relative_to(self._target).as_posix()

@@ -86,15 +86,15 @@ def finish_tables(folder: RunFolder, *, is_over: bool) -> None:
     from mlflow_dovetail.prediction_tables import compact, write_views
 
     left_out: Counter[str] = Counter()
-
+    is_other_host = _is_of_other_host(folder)
     failed: Exception | None = None
     with FileLock(folder.tables / ".lock"):
         for source in tables:
             target = folder.captured / names.ARTIFACT_PREDICTIONS / source.name
             try:
-                manifest = compact(source, target, is_over=is_over)
+                manifest = compact(source, target, is_over=is_over, is_other_host=is_other_host)
                 left_out.update(manifest.left_out if manifest else {})
-                if is_over and manifest is not None and not _is_of_other_host(folder):
+                if is_over and manifest is not None and not is_other_host:
                     write_views(target, manifest, _names_of(folder), is_piece=_is_piece(folder, source))
                 if is_over:
                     write_whole(source / _DONE, b"")
