@@ -58,8 +58,8 @@ def strip_url_credentials(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return TOKEN.sub(MASK, url)
-    if "ssh" not in scheme:
-        rest = URL_PASSWORD.sub("", rest, count=1) if URL_PASSWORD.match(rest) else rest
+    if "ssh" not in scheme and (secret := URL_PASSWORD.match(rest)):
+        rest = rest[secret.end() :]
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
